@@ -1,0 +1,3 @@
+"""Benchmarks, side by side with public tools."""
+
+from __future__ import annotations

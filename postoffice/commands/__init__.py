@@ -1,0 +1,1 @@
+"""What people type. Standard library and `postoffice.wire` only, so that a command starts in milliseconds."""

@@ -1,0 +1,150 @@
+"""What the commands share: flags as sendmail reads them, where the service is, how a command ends.
+
+A command's `main` returns its exit code (sysexits). What goes wrong is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from postoffice import wire
+
+STANDARD = "/etc/postoffice.cf"
+CONTROL = "/run/postoffice/control"
+_LARGEST = 1 << 20
+
+
+class Failed(Exception):
+    """The command ends: the text is for the user, `exit_code` for the shell."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+def flags(arguments: Sequence[str], plain: str, valued: str, optional: str) -> Iterator[tuple[str, str]]:
+    """Each flag with its value, and at last ("", argument) for each argument behind the flags.
+
+    `plain` letters have no value and may be written together; `valued` ones have it attached or as
+    the next word; `optional` ones have it attached or not at all. Errors: `Failed` with EX_USAGE.
+    """
+    words = list(arguments)
+    while words and words[0].startswith("-") and words[0] != "-":
+        word = words.pop(0)
+        if word == "--":
+            break
+        rest = word[1:]
+        while rest:
+            letter, rest = rest[0], rest[1:]
+            if letter in plain:
+                yield letter, ""
+            elif letter in optional:
+                yield letter, rest
+                break
+            elif letter in valued:
+                if not rest and not words:
+                    raise Failed(f"-{letter} needs a value", os.EX_USAGE)
+                yield letter, rest or words.pop(0)
+                break
+            else:
+                raise Failed(f"unknown flag -{letter} in {printable(word)}", os.EX_USAGE)
+    for word in words:
+        yield "", word
+
+
+def control_path(file: str | None, overrides: Sequence[str]) -> str:
+    """Where the service's socket is, from the configuration file (None: the standard one) and `-o`.
+
+    Errors: `Failed` when the file named is not there or cannot be read.
+    """
+    found = _control_of(file)
+    for override in overrides:
+        name, _, value = override.partition("=")
+        if name.strip() == "control" and value.strip():
+            found = value.strip()
+    return found
+
+
+def _control_of(file: str | None) -> str:
+    try:
+        with open(file or STANDARD, encoding="utf-8", errors="replace") as opened:
+            text = opened.read(_LARGEST)
+    except FileNotFoundError:
+        if file is None:
+            return CONTROL
+        raise Failed(f"{file}: there is no such configuration file", os.EX_NOINPUT) from None
+    except PermissionError:
+        raise Failed(f"{file or STANDARD}: may not be read", os.EX_NOPERM) from None
+    except OSError as error:
+        raise Failed(f"{file or STANDARD}: {error.strerror}", os.EX_OSFILE) from None
+    return wire.read_options(text, ["control"]).get("control") or CONTROL
+
+
+def connect(path: str) -> wire.Connection:
+    """A connection to the service. Errors: `Failed` with EX_TEMPFAIL."""
+    try:
+        return wire.Connection(path)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        raise Failed(f"the service is not running: nothing answers at {path}", os.EX_TEMPFAIL) from None
+    except OSError as error:
+        raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
+
+
+def pattern_of(text: str) -> dict[str, str] | None:
+    """The `{pattern}` of `-q{pattern}`: `I`, `S`, `R` and text for id, sender, recipient; or any text."""
+    if not text:
+        return None
+    fields = {"I": "id", "S": "sender", "R": "recipient"}
+    if text[0] in fields and text[1:]:
+        return {"field": fields[text[0]], "text": text[1:]}
+    return {"field": "any", "text": text}
+
+
+def printable(text: str) -> str:
+    """Foreign text fit for a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def complain(name: str, text: str) -> None:
+    """One line on standard error."""
+    print(f"{name}: {printable(text)}", file=sys.stderr)
+
+
+def run(name: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
+    """Run a command to its exit code, whatever happens."""
+    _open_standard_files()
+    try:
+        code = command(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return code
+    except (Failed, wire.Refused) as error:
+        complain(name, str(error))
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing may be flushed into it at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
+    except (OSError, wire.WireError) as error:
+        complain(name, f"the conversation with the service broke off: {error}")
+        return os.EX_TEMPFAIL
+    except KeyboardInterrupt:
+        return 130
+
+
+def _open_standard_files() -> None:
+    """Give standard files that were closed the null device.
+
+    Else the next file or socket that is opened, here or in the service this becomes, would take the number,
+    and what is meant for standard error be written into it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)

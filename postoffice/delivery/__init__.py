@@ -1,0 +1,1 @@
+"""The ways of getting a letter to a destination."""

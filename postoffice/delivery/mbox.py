@@ -1,0 +1,171 @@
+"""Appending a letter to an mbox file. Blocking; standard library only.
+
+Called by `postoffice.delivery.mailbox` in a thread. The file is locked by a dot-lock and by the
+kernel (an open-file lock, so that threads exclude each other too), checked to be a regular file of
+ours with one name only, and made with mode 0600 where it is missing. The letter follows a `From `
+line and is followed by an empty line; the quoting is in `postoffice.delivery.lines`. RFC 4155.
+
+What fails leaves the file as it was: what was appended is cut off again. Only a crash amid a
+letter can leave a part of it; the next letter then begins on a line of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+from contextlib import suppress
+
+from postoffice.delivery.dotlock import DotLock
+from postoffice.delivery.files import (
+    MailboxBusy,
+    UnsafeMailbox,
+    make_directory,
+    sync_directory,
+    within,
+    write_all,
+)
+from postoffice.delivery.lines import LineWriter
+
+_OPEN = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TRIES = 5
+# struct flock: an exclusive lock on the whole file.
+_LOCK = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
+class MboxFile:
+    """A `Deposit` into the mbox at `path`, which stays locked until `commit` or `abort`.
+
+    `sender` is for the `From ` line, "" for the null sender; `now` is in epoch seconds; `tree` is the
+    directory below which missing parents may be made, or "".
+    Errors: `MailboxBusy`, `UnsafeMailbox`, `OSError`.
+    """
+
+    def __init__(self, path: str, sender: str, now: float, tree: str, *, quote: bool) -> None:
+        self._path = path
+        self._lines = LineWriter(quote=quote)
+        self._descriptor = -1
+        self._made = False
+        self._lock = _dotlock(path, now, tree)
+        try:
+            self._size = self._open()
+            self._first = self._gap() + from_line(sender, now)
+        except BaseException:
+            self._close()
+            raise
+        self._last = b""
+
+    def write(self, data: bytes) -> None:
+        if not self._first:
+            # A large letter takes its time: others must not take our lock for one that is left over.
+            self._lock.refresh()
+        text = self._first + self._lines.feed(data)
+        self._first = b""
+        if text:
+            write_all(self._descriptor, text)
+            self._last = text[-1:]
+
+    def commit(self) -> None:
+        rest = self._lines.finish()
+        end = b"\n" if (rest or self._last)[-1:] == b"\n" else b"\n\n"
+        write_all(self._descriptor, rest + end)
+        os.fsync(self._descriptor)
+        if self._made:
+            sync_directory(os.path.dirname(self._path))
+        self._close()
+
+    def abort(self) -> None:
+        if self._descriptor < 0:
+            return
+        try:
+            os.ftruncate(self._descriptor, self._size)
+            if self._made:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._path)
+        finally:
+            self._close()
+
+    def _open(self) -> int:
+        """Open, lock and check the file; its size."""
+        for _ in range(_TRIES):
+            try:
+                self._descriptor = os.open(self._path, _OPEN)
+            except FileNotFoundError:
+                try:
+                    self._descriptor = os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+                except FileExistsError:
+                    continue
+                self._made = True
+            _lock(self._descriptor)
+            status = os.fstat(self._descriptor)
+            check_mailbox(status)
+            if _is_still_there(self._path, status):
+                return status.st_size
+            # A mail program put another file in its place while we waited.
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._made = False
+        raise MailboxBusy
+
+    def _gap(self) -> bytes:
+        """What is missing for our `From ` line to follow an empty line."""
+        end = os.pread(self._descriptor, 2, max(self._size - 2, 0)) if self._size else b"\n\n"
+        return b"" if end == b"\n\n" else b"\n" if end.endswith(b"\n") else b"\n\n"
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if descriptor >= 0:
+                os.close(descriptor)
+        finally:
+            self._lock.release()
+
+
+def from_line(sender: str, now: float) -> bytes:
+    """The line that begins a letter: sender (`<>` for the null sender) and time in UTC.
+
+    Readers take the first blank for the sender's end, so blanks in a quoted local part become `_`.
+    """
+    who = "_".join(sender.split()) or "<>"
+    return f"From {who} {time.asctime(time.gmtime(now))}\n".encode("utf-8", "replace")
+
+
+def _dotlock(path: str, now: float, tree: str) -> DotLock:
+    try:
+        return DotLock(path, now)
+    except FileNotFoundError:
+        directory = os.path.dirname(path)
+        if not within(directory, tree):
+            raise
+        make_directory(directory, tree)
+        return DotLock(path, now)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise MailboxBusy from None
+        raise
+
+
+def check_mailbox(status: os.stat_result) -> None:
+    """Whether this may be an mbox of ours. Errors: `UnsafeMailbox`."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeMailbox("it is not a regular file")
+    if status.st_nlink > 1:
+        raise UnsafeMailbox("the file has several names")
+    if status.st_uid != os.geteuid():
+        raise UnsafeMailbox("the file belongs to another account")
+
+
+def _is_still_there(path: str, status: os.stat_result) -> bool:
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, status)

@@ -1,0 +1,85 @@
+"""Who has a mailbox here: the account we run as, and the users of virtual domains.
+
+Asked by `postoffice.directory.lookup`. What is returned is always the name as the system or the
+domain's `passwd` file spells it, never as a stranger wrote it, because it becomes part of a path.
+
+When things fail: see `postoffice.directory.watched`; a passwd file that never was readable gives
+`Unreadable`. Password hashes are checked for their presence only, and never kept or logged.
+"""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+
+from postoffice.directory.domains import OurDomain
+from postoffice.directory.watched import Mistake, Watch, Watched
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=&'-]{0,63}\Z")
+
+
+@frozen
+class Account:
+    """An account of the system."""
+
+    name: str
+    uid: int
+    home: str
+
+
+def is_fit(name: str) -> bool:
+    """Whether a user's name may become part of a path.
+
+    A name that ends in `.lock` would be the lock of another user's mbox.
+    """
+    return bool(_NAME.match(name)) and ".." not in name and not name.lower().endswith(".lock")
+
+
+class SystemUsers:
+    """The users of the system: the one account given. Account 0 never receives mail."""
+
+    def __init__(self, account: Account | None) -> None:
+        usable = account is not None and account.uid != 0 and is_fit(account.name)
+        self._account = account if usable else None
+        self._key = account.name.lower() if account else ""
+
+    def find(self, name: str) -> Account | None:
+        """The account of that name, compared without case."""
+        return self._account if name.lower() == self._key else None
+
+
+class VirtualUsers:
+    """The users of virtual domains, from `<directory>/<domain>/passwd`, lines of `user:hash`."""
+
+    def __init__(self, directory: str, watch: Watch) -> None:
+        self._directory = directory
+        self._watch = watch
+        self._files: dict[str, Watched[dict[str, str]]] = {}
+
+    def find(self, name: str, domain: OurDomain) -> str | None:
+        """The user's name as the file spells it, compared without case. Errors: `Unreadable`."""
+        users = self._files.get(domain.name)
+        if users is None:
+            path = f"{self._directory}/{domain.name}/passwd"
+            users = Watched(path, _parse_passwd, {}, self._watch)
+            self._files[domain.name] = users
+        return users.get().get(name.lower())
+
+
+def _parse_passwd(data: bytes) -> dict[str, str]:
+    """Names by their lower-case form."""
+    users: dict[str, str] = {}
+    for number, line in enumerate(data.split(b"\n"), 1):
+        if not line.strip() or line.startswith(b"#"):
+            continue
+        name, colon, secret = line.partition(b":")
+        if not colon or not secret.strip():
+            raise Mistake(number, "not of the form user:hash")
+        user = name.decode("ascii", "replace")
+        if not is_fit(user):
+            raise Mistake(number, f"{user[:64]!r} cannot be the name of a user")
+        if user.lower() in users:
+            raise Mistake(number, f"the user {user} is given twice")
+        users[user.lower()] = user
+    return users

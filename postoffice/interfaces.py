@@ -1,0 +1,263 @@
+"""The seams: what one stage may ask of another, and what it may rely on when things fail.
+
+Stages import this module and never each other; `postoffice.service` hands each its neighbours.
+Every seam has a contract test in `tests/contracts.py` that runs against each implementation.
+
+Methods documented as returning a `Deferred` may be awaited in coroutines. Where `None` may stand
+in for a Deferred, nothing has to be waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Sequence
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from postoffice.mail.address import Address
+from postoffice.mail.client import Client
+from postoffice.mail.destination import Destination
+from postoffice.mail.envelope import Body, Claim, Entry, Envelope, Letter, Recipient, Settlement
+from postoffice.mail.outcome import Outcome
+from postoffice.mail.reply import Reply
+
+
+class SpoolFull(Exception):
+    """There is no room for the letter now; nothing of it was kept. Answered with 452."""
+
+
+class SpoolDamaged(Exception):
+    """The spool cannot be trusted; the message names the file and what is wrong with it."""
+
+
+class SpoolFailed(Exception):
+    """The spool could not do what was asked (an input/output error); nothing of it was acknowledged."""
+
+
+class StaleClaim(Exception):
+    """The claim is not current any more: it lapsed and was taken again, or its letter was deleted."""
+
+
+@frozen
+class NewLetter:
+    """What `IDraft.commit` is told: everything about the letter but its content.
+
+    `recipients` pairs each address with the time it is due (epoch seconds). `client` is in log form.
+    """
+
+    sender: Address | None
+    recipients: tuple[tuple[Address, float], ...]
+    body: Body
+    received: float
+    client: str
+    id: str = ""
+    held: bool = False
+
+
+class IContent(Interface):
+    """The content of one stored letter, CRLF line ends, to be read as often as needed."""
+
+    size: int = Attribute("octets")
+    held: bytes | None = Attribute("the whole content where it is in memory, else None")
+
+    def pieces() -> AsyncIterator[bytes]:
+        """Yield the content in order, in pieces of at most 256 KiB, waiting for the disk off the reactor."""
+
+
+class IDraft(Interface):
+    """A letter that is coming in. It vanishes on `discard`, on a crash, and when its commit fails."""
+
+    def write(data: bytes) -> Deferred[None] | None:
+        """Append content. A Deferred means: wait before writing more (back-pressure).
+
+        Errors: `SpoolFull`, `SpoolFailed`.
+        """
+
+    def commit(new: NewLetter, claim: bool) -> Deferred[tuple[Claim, IContent] | None]:
+        """Make the draft a letter. The Deferred fires after the commit that holds all of it was synced.
+
+        With `claim`, the recipients already due are claimed for this node in the same transaction and
+        returned with the content, so that it can be relayed from memory; else None.
+        Errors: `SpoolFull`, `SpoolFailed`: nothing was kept.
+        """
+
+    def discard() -> None:
+        """Forget it. Harmless after `commit`."""
+
+
+class ISpool(Interface):
+    """Durable storage of letters until each recipient is delivered or bounced.
+
+    A letter is there wholly or not at all. Every acknowledged letter is handed out by `claim` until
+    all its recipients are settled. Two nodes never hold claims on the same recipient at the same time.
+    """
+
+    def open() -> Deferred[None]:
+        """Open, check and recover: drafts vanish, claims of this node's earlier incarnations are void.
+
+        Errors: `SpoolDamaged` with the file's name; nothing is changed then.
+        """
+
+    def close() -> Deferred[None]:
+        """Finish what was handed in, then close. Live claims stay in the store; `open` voids them."""
+
+    def draft() -> IDraft:
+        """Begin a letter."""
+
+    def new_id() -> str:
+        """A fresh queue id: short, unguessable order-free text of letters and digits."""
+
+    def claim(limit: int) -> Deferred[list[tuple[Claim, IContent]]]:
+        """Claim the due, unclaimed recipients of at most `limit` letters, those due first first."""
+
+    def renew(claims: Sequence[Claim]) -> Deferred[None]:
+        """Lengthen the lease of these claims; those that are no longer current are skipped."""
+
+    def settle(
+        claim: Claim, settlements: Sequence[Settlement], bounce: tuple[NewLetter, bytes] | None = None
+    ) -> Deferred[None]:
+        """Record how attempts ended; recipients of the claim that are not named stay claimed.
+
+        Delivered and failed recipients are forgotten, postponed ones become due again at their
+        `due`, with attempt and reply kept with the letter. `bounce` (letter and content) is stored
+        in the same transaction. The letter goes when its last recipient went. Errors: `StaleClaim`:
+        nothing was recorded, nor will be; `SpoolFull`, `SpoolFailed`: not now, ask again.
+        """
+
+    def next_due() -> Deferred[float | None]:
+        """When the earliest unclaimed recipient is due or a foreign claim lapses; None when there is none."""
+
+    def entries() -> Deferred[list[Entry]]:
+        """Every letter with its unsettled recipients, oldest first."""
+
+    def content(letter_id: str) -> Deferred[IContent | None]:
+        """The content of a letter, None if there is no such letter."""
+
+    def attempts(letter_id: str) -> Deferred[list[tuple[float, Address, str]]]:
+        """Time, recipient and reply of each attempt kept with the letter, oldest first."""
+
+    def requeue(letter_id: str | None) -> Deferred[int]:
+        """Make the waiting recipients of a letter (None: of all letters) due now; how many there were."""
+
+    def hold(letter_id: str) -> Deferred[bool]:
+        """Set a letter aside: it is not claimed until released. False if there is no such letter."""
+
+    def release(letter_id: str) -> Deferred[bool]:
+        """End a hold. False if there is no such letter."""
+
+    def delete(letter_id: str) -> Deferred[bool]:
+        """Remove a letter, whoever holds claims on it. False if there is no such letter."""
+
+
+class IDelivery(Interface):
+    """One way of getting a letter to a destination."""
+
+    def deliver(
+        letter: Letter, content: IContent, destination: Destination, recipients: Sequence[Recipient]
+    ) -> Deferred[dict[int, Outcome]]:
+        """Attempt delivery to recipients that share a destination: an outcome for each recipient's key.
+
+        Never fails for a reason of the far end or the disk (that is an outcome); a failure of the
+        Deferred is a bug, and the queue postpones.
+        """
+
+    def stop() -> Deferred[None]:
+        """Close idle connections; attempts under way were already finished or cancelled by the caller."""
+
+
+@frozen
+class MailExchanger:
+    """One MX record. The null MX of RFC 7505 has an empty `host`."""
+
+    preference: int
+    host: str
+
+
+class NoSuchDomain(Exception):
+    """The DNS says that the name does not exist (NXDOMAIN)."""
+
+
+class ResolverFailure(Exception):
+    """The DNS did not give an answer (timeout, SERVFAIL, nonsense): nothing is known. Answered with 4xx."""
+
+
+class IResolver(Interface):
+    """Questions to the DNS, cached by TTL. Names are text, compared without case; a final dot is ignored.
+
+    Errors of every method: `NoSuchDomain`, `ResolverFailure`.
+    """
+
+    def exchangers(domain: str) -> Deferred[tuple[MailExchanger, ...]]:
+        """The MX records of a domain, lowest preference first, CNAMEs followed; () when it has none."""
+
+    def addresses(host: str) -> Deferred[tuple[str, ...]]:
+        """The IPv4 and IPv6 addresses of a host as text, CNAMEs followed; () when it has none."""
+
+    def reverse(ip: str) -> Deferred[str | None]:
+        """The forward-confirmed name of an address (its PTR name resolves back to it), else None."""
+
+
+class IDirectory(Interface):
+    """Which addresses are ours and where they are delivered."""
+
+    def is_local(domain: str) -> bool:
+        """Whether we are the final destination of a domain; a bare name ("") is always ours.
+
+        Errors: `Refusal` with 451 while it cannot be found out.
+        """
+
+    def resolve(address: Address) -> Deferred[Destination]:
+        """Where to deliver an address of ours, or `Remote` for any other.
+
+        Errors: `Refusal` with 550 5.1.1 for a user that does not exist, 4xx when it could not be found out.
+        """
+
+
+class IQueue(Interface):
+    """What the doors through which letters come need to know of the queue."""
+
+    def first_due(local: bool) -> float:
+        """When the first attempt for a local or a remote recipient of a new letter is due, epoch seconds."""
+
+    def has_room() -> bool:
+        """Whether a new letter may be handed over at once; else the queue fetches it from the spool later."""
+
+    def take(claim: Claim, content: IContent) -> None:
+        """Deliver what was just committed and claimed."""
+
+    def wake(due: float) -> None:
+        """Something was stored without being claimed that is due then (epoch seconds)."""
+
+    def run(letter_id: str | None) -> Awaitable[int]:
+        """Make a letter (None: everything that waits) due now; how many recipients that were."""
+
+
+class IJournal(Interface):
+    """What happened, one method per fact an operator asks about. Never raises; keeps no secret."""
+
+    def ready(what: str) -> None:
+        """The service listens on `what`."""
+
+    def stopped(longest_stall: float) -> None:
+        """The service ended; the longest time in seconds that the reactor was held up."""
+
+    def refused(client: Client, what: str, reply: Reply, why: str) -> None:
+        """A client was refused `what` (a session, a command, a letter)."""
+
+    def accepted(letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
+        """A letter of `size` octets was durably stored; its acknowledgement goes out next."""
+
+    def settled(
+        letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
+    ) -> None:
+        """An attempt for one recipient ended."""
+
+    def bounced(letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
+        """The sender of a letter is told that recipients failed."""
+
+    def warning(text: str) -> None:
+        """Something an operator should look at; the service goes on."""
+
+    def error(text: str, failure: BaseException | None = None) -> None:
+        """A bug or a broken part, with its traceback."""

@@ -1,0 +1,184 @@
+"""What becomes of the outcomes of an attempt: judged, recorded in the spool, told to the sender.
+
+Used by the scheduler for every attempt that ended. A postponement gets its next due time, or is a
+failure once the letter's lifetime is over; recipients that failed are reported to the sender by a
+bounce that the same transaction stores; a letter from the null sender is never reported (RFC 5321
+section 4.5.5).
+
+When things fail: a spool that cannot record is asked again until it can, so that what was delivered is
+not delivered again; a claim that is not ours any more is logged and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from postoffice.interfaces import (
+    IContent,
+    IJournal,
+    ISpool,
+    NewLetter,
+    SpoolFailed,
+    SpoolFull,
+    StaleClaim,
+)
+from postoffice.mail.address import Address
+from postoffice.mail.destination import Destination
+from postoffice.mail.envelope import Claim, Recipient, Settlement
+from postoffice.mail.header import read_headers
+from postoffice.mail.outcome import Failed, Outcome, Postponed
+from postoffice.mail.reply import Reply
+from postoffice.queue.backoff import wait
+from postoffice.queue.bounce import Report
+
+# The wait, in seconds, before a spool that could not record an outcome is asked again.
+SPOOL_RETRY = 2.0
+# Of an original header, this much goes into a bounce.
+HEADER_IN_BOUNCE = 64 * 1024
+
+
+@frozen
+class SettlementSettings:
+    """`waits` between attempts and `lifetime` of a letter, in seconds (0: no end); `host` is our name."""
+
+    host: str
+    waits: Sequence[float]
+    lifetime: float
+
+
+class Settler:
+    """Settles attempts. `first_due` tells when a new letter to an address is due (epoch seconds)."""
+
+    def __init__(
+        self,
+        spool: ISpool,
+        journal: IJournal,
+        settings: SettlementSettings,
+        first_due: Callable[[Address], float],
+        clock: IReactorTime,
+        random: Random,
+    ) -> None:
+        self.spool = spool
+        self.journal = journal
+        self.settings = settings
+        self.first_due = first_due
+        self.clock = clock
+        self.random = random
+
+    async def settle(
+        self,
+        claim: Claim,
+        content: IContent,
+        recipients: Sequence[Recipient],
+        outcomes: Mapping[int, Outcome],
+        destination: Destination | None,
+    ) -> float | None:
+        """Record how an attempt ended for these recipients; when the next that comes of it is due, if any."""
+        letter = claim.letter
+        now = self.clock.seconds()
+        judged = [
+            (recipient, self._judge(letter.received, outcomes[recipient.key], now))
+            for recipient in recipients
+        ]
+        settlements = [self._settlement(recipient, outcome, now) for recipient, outcome in judged]
+        failures = [(recipient.address, outcome) for recipient, outcome in judged if type(outcome) is Failed]
+        bounce = None
+        if failures and letter.sender is not None:
+            bounce = await self._bounce(claim, letter.sender, content, failures)
+        if not await self._record(claim, settlements, bounce):
+            return None
+        for recipient, outcome in judged:
+            self.journal.settled(letter, recipient, outcome, destination)
+        dues = [settlement.due for settlement in settlements if type(settlement.outcome) is Postponed]
+        if bounce is not None:
+            self.journal.bounced(letter, bounce[0].id, [address for address, _ in failures])
+            dues += [due for _, due in bounce[0].recipients]
+        return min(dues, default=None)
+
+    async def give_back(self, claim: Claim, recipients: Sequence[Recipient], due: float) -> None:
+        """Return recipients to the spool without an attempt."""
+        outcome = Postponed(Reply(451, (3, 2), "The queue is busy with earlier mail for the destination"))
+        settlements = [Settlement(recipient.key, outcome, due, attempted=False) for recipient in recipients]
+        await self._record(claim, settlements, None)
+
+    def _judge(self, received: float, outcome: Outcome, now: float) -> Outcome:
+        """A postponement past the lifetime of the letter is a failure (RFC 5321 section 4.5.4.1)."""
+        lifetime = self.settings.lifetime
+        if type(outcome) is not Postponed or not lifetime or now < received + lifetime:
+            return outcome
+        said = Reply(554, (4, 7), f"Not delivered in {_span(lifetime)}; the last answer was: {outcome.reply}")
+        return Failed(said, outcome.where)
+
+    def _settlement(self, recipient: Recipient, outcome: Outcome, now: float) -> Settlement:
+        if type(outcome) is not Postponed:
+            return Settlement(recipient.key, outcome)
+        due = now + wait(recipient.attempts + 1, self.settings.waits, self.random.random())
+        return Settlement(recipient.key, outcome, due)
+
+    async def _bounce(
+        self, claim: Claim, sender: Address, content: IContent, failures: Sequence[tuple[Address, Failed]]
+    ) -> tuple[NewLetter, bytes]:
+        letter = claim.letter
+        report = Report(
+            letter=letter,
+            sender=sender,
+            failures=failures,
+            header=await self._header(claim, content),
+            host=self.settings.host,
+            id=self.spool.new_id(),
+            now=self.clock.seconds(),
+        )
+        new = NewLetter(
+            sender=None,
+            recipients=((sender, self.first_due(sender)),),
+            body="8BITMIME" if report.eight_bit else "7BIT",
+            received=report.now,
+            client=f"bounce of {letter.id}",
+            id=report.id,
+        )
+        return new, report.encode()
+
+    async def _header(self, claim: Claim, content: IContent) -> bytes:
+        """As much of the header block as goes into a bounce; empty if it cannot be read."""
+        start = content.held[:HEADER_IN_BOUNCE] if content.held is not None else b""
+        if content.held is None:
+            try:
+                async for piece in content.pieces():
+                    start += piece
+                    if len(start) >= HEADER_IN_BOUNCE:
+                        break
+            except SpoolFailed as error:
+                self.journal.warning(f"the bounce of {claim.letter.id} goes without its header: {error}")
+        headers = read_headers(start[:HEADER_IN_BOUNCE], final=True)
+        assert headers is not None
+        return headers.block
+
+    async def _record(
+        self, claim: Claim, settlements: Sequence[Settlement], bounce: tuple[NewLetter, bytes] | None
+    ) -> bool:
+        """Settle in the spool, as often as it takes; whether the claim was still ours."""
+        while True:
+            try:
+                await self.spool.settle(claim, settlements, bounce)
+            except StaleClaim as error:
+                self.journal.warning(f"the outcome for {claim.letter.id} was not recorded: {error}")
+                return False
+            except (SpoolFull, SpoolFailed) as error:
+                self.journal.warning(f"the outcome for {claim.letter.id} waits for the spool: {error}")
+                await deferLater(self.clock, SPOOL_RETRY)
+            else:
+                return True
+
+
+def _span(seconds: float) -> str:
+    """A time span in words: days where they are whole, else hours."""
+    days, rest = divmod(int(seconds), 86400)
+    if days and not rest:
+        return f"{days} day{'s' if days > 1 else ''}"
+    hours = max(1, round(seconds / 3600))
+    return f"{hours} hour{'s' if hours > 1 else ''}"

@@ -1,0 +1,1 @@
+"""The doors: SMTP listeners, their conversations, and the local socket."""

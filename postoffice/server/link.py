@@ -1,0 +1,240 @@
+"""The link: a thin protocol around the SMTP server engine.
+
+Made by the listener for every connection; the session talks to it and to nothing else of the
+network. It turns bytes into events one at a time, gathers the replies of a pipelined group into one
+write, stops reading when the peer runs ahead of us and stops answering when the peer does not read,
+so that the memory of a session is bounded, and ends sessions that are idle or too slow.
+
+When things fail: a lost connection and an expired time limit are raised in the session, at the
+place where it waits for the next event (`Disconnected`, `TimedOut`). RFC 5321 section 4.5.3.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, cast
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from postoffice.mail.reply import Reply
+from postoffice.smtp.events import Event
+from postoffice.smtp.server import ServerEngine
+
+# Bytes that may wait to be parsed; with more the client is not read until they are used up. What one read
+# of the socket brings comes on top.
+READ_AHEAD = 128 * 1024
+# The period, in seconds, after which a client inside DATA is held to the least rate.
+GRACE = 60.0
+# How long, in seconds, a peer may take to read our last reply once we close.
+LINGER = 10.0
+
+
+class Disconnected(Exception):
+    """The connection is gone."""
+
+
+class TimedOut(Exception):
+    """The client was idle, or slower than the least rate, for too long; the connection is still there."""
+
+
+@frozen
+class Pace:
+    """The patience of a link: seconds of idleness, and bytes a second inside DATA after the first minute.
+
+    0 means no limit.
+    """
+
+    idle: float
+    least_rate: int
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class Link(Protocol):
+    """One connection. The session calls `next_event`, `answer`, `greet` and `close`."""
+
+    def __init__(self, engine: ServerEngine, clock: IReactorTime, pace: Pace) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.pace = pace
+        self._replies: list[bytes] = []
+        self._waiting: Deferred[None] | None = None
+        self._choked = False
+        self._paused = False
+        self._lost = False
+        self._ended = False
+        self._watch: IDelayedCall | None = None
+        self._heard = 0.0
+        self._content_since = 0.0
+        self._heard_octets = 0
+        self.begin: Callable[[], None] = _nobody
+
+    # What the session calls.
+
+    async def next_event(self) -> Event:
+        """The next event; what was answered before is written as soon as nothing else is ready.
+
+        Errors: `Disconnected`, `TimedOut`.
+        """
+        while True:
+            event = None if self._choked or self._lost else self.engine.next_event()
+            if event is not None:
+                return event
+            self.flush()
+            if self._ended and not self._choked:
+                raise Disconnected("the client has no more to say")
+            await self._more()
+
+    def answer(self, reply: Reply) -> None:
+        """Answer the last event. It is written with the replies of the group it belongs to."""
+        data = self.engine.answer(reply)
+        self._replies.append(data)
+        if reply.code == 354:
+            self._content_since, self._heard_octets = self.clock.seconds(), 0
+
+    def greet(self, reply: Reply) -> None:
+        """Send the banner."""
+        self._replies.append(self.engine.greet(reply))
+        self.flush()
+
+    def push(self, reply: Reply) -> None:
+        """Say something that answers no event: why we end the session (RFC 5321 section 3.8)."""
+        self._replies.append(reply.encode())
+
+    def content_ended(self) -> None:
+        """The data is over: the least rate is not asked for any more."""
+        self._content_since = 0.0
+
+    def flush(self) -> None:
+        """Write the replies that were gathered."""
+        if self._replies and not self._lost:
+            replies, self._replies = self._replies, []
+            self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
+
+    def close(self) -> None:
+        """Write what is left and close; a peer that does not read it is cut off after `LINGER`."""
+        self.flush()
+        if self._lost:
+            return
+        self._transport.loseConnection()
+        self._cancel_watch()
+        self._watch = self.clock.callLater(LINGER, self._transport.abortConnection)
+
+    def abort(self) -> None:
+        """Cut the connection off at once."""
+        if not self._lost:
+            self._transport.abortConnection()
+
+    # What Twisted calls.
+
+    def connectionMade(self) -> None:
+        # zope.interface has no intersection of ITCPTransport, IConsumer and IPushProducer.
+        self._transport = cast(Any, self.transport)
+        self._transport.registerProducer(self, True)
+        self._heard = self.clock.seconds()
+        if self.pace.idle or self.pace.least_rate:
+            self._watch = self.clock.callLater(self._interval(), self._look)
+        self.begin()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self.clock.seconds()
+        self._heard_octets += len(data)
+        self.engine.receive(data)
+        if self._waiting is not None and not self._choked:
+            self._wake()
+        elif not self._paused and self.engine.buffered > READ_AHEAD:
+            self._paused = True
+            self._transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
+        self._cancel_watch()
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(Disconnected(_why(reason)))
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its side: what it sent before is still answered."""
+        self._ended = True
+        if self._waiting is not None:
+            self._wake()
+
+    def writeConnectionLost(self) -> None:
+        """We never close our side alone."""
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full: the peer does not read its replies."""
+        self._choked = True
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer has room again."""
+        self._choked = False
+        if self._waiting is not None:
+            self._wake()
+
+    def stopProducing(self) -> None:
+        """The transport gave up; `connectionLost` follows."""
+
+    # Inside.
+
+    def _more(self) -> Deferred[None]:
+        self._waiting = Deferred()
+        if self._lost:
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(Disconnected("connection lost"))
+            return waiting
+        if self._paused and not self._choked:
+            self._paused = False
+            self._transport.resumeProducing()
+        return self._waiting
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def _interval(self) -> float:
+        return min(self.pace.idle or GRACE, GRACE)
+
+    def _look(self) -> None:
+        """Has the client been idle or slow for too long? Only a session that waits for it is ended."""
+        self._watch = None
+        now = self.clock.seconds()
+        left = self._heard + (self.pace.idle or inf) - now
+        if self._waiting is not None and (left <= 0 or self._slow(now)):
+            waiting, self._waiting = self._waiting, None
+            waiting.errback(TimedOut("idle" if left <= 0 else "too slow"))
+            return
+        self._watch = self.clock.callLater(max(min(left, self._interval()), 1.0), self._look)
+
+    def _slow(self, now: float) -> bool:
+        elapsed = now - self._content_since
+        return (
+            bool(self._content_since)
+            and elapsed >= GRACE
+            and self._heard_octets < self.pace.least_rate * elapsed
+        )
+
+    def _cancel_watch(self) -> None:
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        self._watch = None
+
+
+def _nobody() -> None:
+    """Stands where the factory puts what begins the conversation."""
+
+
+def _why(reason: Failure) -> str:
+    return "connection closed" if isinstance(reason.value, ConnectionDone) else str(reason.value)

@@ -1,0 +1,212 @@
+"""The listener: who may open a session, and everything a session needs to begin.
+
+A factory for one listening address, made by the assembly; all of them share one `Doorkeeper`, which
+counts sessions. A connection is turned away here before any engine is made for it. Whose word is
+trusted for relaying is decided here as well: this machine's own addresses and `trusted` hosts.
+
+When things fail: too many sessions are answered with 451 4.3.2 and closed; a reverse look-up that
+fails leaves the client without a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache, partial
+from ipaddress import ip_address
+
+from attrs import evolve, frozen
+from twisted.internet.address import UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+
+from postoffice.interfaces import IDirectory, IResolver, NoSuchDomain, ResolverFailure
+from postoffice.mail.client import Client
+from postoffice.mail.reply import Reply
+from postoffice.server.intake import Intake
+from postoffice.server.link import Link, Pace
+from postoffice.server.session import Session, SessionSettings
+from postoffice.smtp.server import ServerEngine
+
+FULL = Reply(451, (3, 2), "Too many connections here, try again later")
+CROWDED = Reply(451, (3, 2), "Too many connections from your address, try again later")
+
+
+@frozen
+class Limits:
+    """Most sessions in all and from one address (0: no limit); `trusted` hosts: names and addresses."""
+
+    clients: int
+    per_client: int
+    trusted: frozenset[str]
+
+
+class Doorkeeper:
+    """Counts the sessions of all listeners, and knows who is at home."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        own_addresses: Callable[[], frozenset[str]],
+        resolver: IResolver,
+        clock: IReactorTime,
+    ) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.own_addresses = own_addresses
+        self.resolver = resolver
+        self.sessions: set[Session] = set()
+        self._from: Counter[str] = Counter()
+        self._emptied: Deferred[None] | None = None
+        self._looking: set[Deferred[str | None]] = set()
+
+    def at_home(self, ip: str) -> bool:
+        """Whether an address is this machine's own."""
+        return ip in self.own_addresses() or is_loopback(ip)
+
+    def admit(self, ip: str) -> Reply | None:
+        """None to let a client in, else what it is told."""
+        limits = self.limits
+        if limits.clients and len(self.sessions) >= limits.clients:
+            return FULL
+        if limits.per_client and self._from[ip] >= limits.per_client and not self.at_home(ip):
+            return CROWDED
+        return None
+
+    def enter(self, session: Session) -> None:
+        """A session begins."""
+        self.sessions.add(session)
+        self._from[session.client.ip] += 1
+
+    def leave(self, session: Session) -> None:
+        """A session ended."""
+        self.sessions.discard(session)
+        ip = session.client.ip
+        self._from[ip] -= 1
+        if self._from[ip] <= 0:
+            del self._from[ip]
+        if self._emptied is not None and not self.sessions:
+            emptied, self._emptied = self._emptied, None
+            emptied.callback(None)
+
+    async def introduce(self, client: Client) -> Client:
+        """Find out who a client is: its confirmed name, and whether it may relay."""
+        ip = client.ip
+        if self.at_home(ip):
+            return evolve(client, name="localhost" if is_loopback(ip) else None, may_relay=True)
+        looking = self.resolver.reverse(ip)
+        self._looking.add(looking)
+        try:
+            name = await looking
+        except (NoSuchDomain, ResolverFailure, CancelledError):
+            name = None
+        finally:
+            self._looking.discard(looking)
+        trusted = self.limits.trusted
+        return evolve(client, name=name, may_relay=ip in trusted or (name or "").lower() in trusted)
+
+    async def stop(self, bound: float) -> None:
+        """End every session; those that have a letter coming in get `bound` seconds to finish it."""
+        if not self.sessions:
+            return
+        self._emptied = Deferred()
+        for session in list(self.sessions):
+            session.stop()
+        # Who a client is does not matter any more, and the DNS may take its time to say.
+        for looking in list(self._looking):
+            looking.cancel()
+        cut = self.clock.callLater(bound, self._cut_off)
+        if self.sessions:
+            await self._emptied
+        if cut.active():
+            cut.cancel()
+
+    def _cut_off(self) -> None:
+        for session in list(self.sessions):
+            session.link.abort()
+
+
+class SmtpFactory(Factory):
+    """Makes a link and a session for every connection of one listening address."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        pace: Pace,
+        doorkeeper: Doorkeeper,
+        directory: IDirectory,
+        intake: Intake,
+    ) -> None:
+        self.settings = settings
+        self.pace = pace
+        self.doorkeeper = doorkeeper
+        self.directory = directory
+        self.intake = intake
+        self.clock: IReactorTime = intake.clock
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        ip = peer_of(addr)
+        refused = self.doorkeeper.admit(ip)
+        if refused is not None:
+            self.intake.journal.refused(Client(ip), "session", refused, "limit of sessions reached")
+            return _Turned(refused)
+        settings = self.settings
+        engine = ServerEngine(
+            bare_newline=settings.bare_newline, max_size=settings.size, require_helo=settings.require_helo
+        )
+        link = Link(engine, self.clock, self.pace)
+        link.begin = partial(self._begin, link, Client(ip, getattr(addr, "port", 0)))
+        return link
+
+    def _begin(self, link: Link, client: Client) -> None:
+        Deferred.fromCoroutine(
+            self._converse(Session(link, client, self.settings, self.directory, self.intake))
+        )
+
+    async def _converse(self, session: Session) -> None:
+        self.doorkeeper.enter(session)
+        try:
+            session.client = await self.doorkeeper.introduce(session.client)
+            if not session.stopping:
+                await session.run()
+        except Exception as error:
+            self.intake.journal.error(f"the session of {session.client} failed", error)
+            session.link.close()
+        finally:
+            self.doorkeeper.leave(session)
+
+
+def peer_of(address: IAddress | None) -> str:
+    """The address of a client as text; whoever comes without one is a stranger, but on a unix socket."""
+    if isinstance(address, UNIXAddress):
+        return "127.0.0.1"
+    return plain_ip(getattr(address, "host", "") or "0.0.0.0")
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(ip: str) -> bool:
+    """Whether an address is of the loopback network."""
+    return ip_address(ip).is_loopback
+
+
+@lru_cache(maxsize=1024)
+def plain_ip(text: str) -> str:
+    """An address as text, without a zone, and IPv4 even where it came mapped into IPv6."""
+    address = ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+class _Turned(Protocol):
+    """Says why and closes."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        self.transport.write(self._reply.encode())
+        self.transport.loseConnection()

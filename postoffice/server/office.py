@@ -1,0 +1,92 @@
+"""What the local door knows of its callers, and what it asks of the rest of the service.
+
+The assembly provides `IOffice`; `postoffice.server.local` speaks with the commands and uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+
+from attrs import frozen
+from zope.interface import Interface
+
+from postoffice.mail.address import Address, path
+from postoffice.mail.client import Client
+from postoffice.mail.envelope import Entry
+from postoffice.mail.reply import Reply
+
+
+@frozen
+class Caller:
+    """Who is at the other end, by the kernel: ids of the process that connected, and all its groups."""
+
+    uid: int
+    pid: int
+    groups: frozenset[int]
+
+
+@frozen
+class Pattern:
+    """Which letters are meant: those with `text`, in lower case, in the field named."""
+
+    field: str
+    text: str
+
+    def matches(self, entry: Entry) -> bool:
+        """Whether the text is in that field of the letter, without regard to case."""
+        fields: list[str] = []
+        if self.field in ("id", "any"):
+            fields.append(entry.letter.id)
+        if self.field in ("sender", "any"):
+            fields.append(path(entry.letter.sender))
+        if self.field in ("recipient", "any"):
+            fields.extend(str(recipient.address) for recipient in entry.recipients)
+        return any(self.text in field.lower() for field in fields)
+
+
+class ISubmission(Interface):
+    """A letter that is being handed in."""
+
+    def write(data: bytes) -> Awaitable[None] | None:
+        """Take a piece of content with CRLF line ends; an awaitable means: wait before the next."""
+
+    def finish() -> Awaitable[str]:
+        """Store it durably; the queue id. Errors: `Refusal`: nothing was kept."""
+
+    def abort() -> None:
+        """Forget it. Harmless after `finish`."""
+
+
+class IOffice(Interface):
+    """What the local door asks of the rest of the service."""
+
+    def entries() -> Awaitable[list[Entry]]:
+        """Every letter, oldest first."""
+
+    def run(pattern: Pattern | None) -> Awaitable[int]:
+        """Make the letters that match (None: all) due now; how many there were."""
+
+    def begin(
+        client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None
+    ) -> Awaitable[tuple[ISubmission, list[tuple[Address, Reply]]]]:
+        """Begin a letter: the submission, and the recipients it will not go to with the reason.
+
+        `warning` is the value of an X-Authentication-Warning field to add. Errors: `Refusal` when no
+        recipient is good, or nothing can be taken now.
+        """
+
+
+@frozen
+class LocalSettings:
+    """`host` is our name, `service_uid` our own account, `admin_group` the gid of `control-group`.
+
+    `everybody_lists` is `mailq-all`; `recipients` the most of one letter (0: no limit); `idle` the
+    seconds after which a silent client is dropped (0: never).
+    """
+
+    host: str
+    service_uid: int
+    admin_group: int | None
+    everybody_lists: bool
+    recipients: int
+    idle: float

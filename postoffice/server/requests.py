@@ -1,0 +1,205 @@
+"""The requests of local commands: who may ask what, and what is answered.
+
+One `Desk` serves one request. It reads further frames from the conversation it is given, and returns
+the last frame of the answer. Errors: `NotDone` for what is refused, `WireError` for what is not understood;
+a submission that ends in any error leaves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Iterator
+from typing import Any, Protocol
+
+from postoffice import __version__, wire
+from postoffice.interfaces import IJournal
+from postoffice.mail.address import Address, path
+from postoffice.mail.client import Client
+from postoffice.mail.envelope import Entry
+from postoffice.mail.reply import Refusal, printable
+from postoffice.server.office import Caller, IOffice, ISubmission, LocalSettings, Pattern
+from postoffice.smtp.grammar import BAD_SENDER, parse_address
+
+_FIELDS = ("id", "sender", "recipient", "any")
+
+
+class NotDone(Exception):
+    """The request is refused: text and exit code for the command."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Talk(Protocol):
+    """What a desk needs of the conversation."""
+
+    def next(self) -> Awaitable[Any]:
+        """The next frame; an error ends the request."""
+
+    def write(self, frames: Iterator[bytes]) -> Awaitable[None]:
+        """Send frames as fast as they are read at the other end."""
+
+
+class Desk:
+    """Serves the request of one caller; `name` is the name of its account, None where it has none."""
+
+    def __init__(
+        self,
+        office: IOffice,
+        journal: IJournal,
+        settings: LocalSettings,
+        caller: Caller,
+        name: str | None,
+        talk: Talk,
+    ) -> None:
+        self._office = office
+        self._journal = journal
+        self._settings = settings
+        self._caller = caller
+        self._talk = talk
+        user = name or str(caller.uid)
+        self._client = Client(ip="", name="localhost", protocol="LOCAL", user=user, may_relay=True)
+
+    async def answer(self, request: Any) -> dict[str, Any]:
+        match request:
+            case {"verb": "submit", "recipients": list(recipients)}:
+                return await self._submit(request, recipients)
+            case {"verb": "list"}:
+                return await self._list(_pattern(request))
+            case {"verb": "run"}:
+                self._need_administrator()
+                return {"done": True, "letters": await self._office.run(_pattern(request))}
+            case {"verb": "status"}:
+                administrator = self._administrator()
+                return {
+                    "done": True, "version": __version__, "pid": os.getpid(), "administrator": administrator,
+                }  # fmt: skip
+        raise wire.WireError("no request that is known")
+
+    def _administrator(self) -> bool:
+        caller, settings = self._caller, self._settings
+        return caller.uid in (0, settings.service_uid) or settings.admin_group in caller.groups
+
+    def _need_administrator(self) -> None:
+        if not self._administrator():
+            what = "only root, the service's account and members of control-group may do this"
+            raise NotDone(what, os.EX_NOPERM)
+
+    async def _list(self, pattern: Pattern | None) -> dict[str, Any]:
+        entries = await self._office.entries()
+        if not self._settings.everybody_lists and not self._administrator():
+            mine = str(self._client)
+            entries = [entry for entry in entries if entry.letter.client == mine]
+        chosen = (entry for entry in entries if pattern is None or pattern.matches(entry))
+        frames = (wire.encode_json(_entry(entry)) for entry in chosen)
+        await self._talk.write(frames)
+        return {"done": True}
+
+    async def _submit(self, request: dict[str, Any], texts: list[Any]) -> dict[str, Any]:
+        client = self._client
+        sender, warning = self._sender(request, client)
+        most = self._settings.recipients
+        if most and len(texts) > most:
+            raise NotDone(f"too many recipients: {len(texts)}, and the limit is {most}", os.EX_UNAVAILABLE)
+        recipients, refused = _recipients(texts)
+        if not recipients:
+            raise NotDone(_why_nobody(refused), os.EX_NOUSER)
+        try:
+            submission, more = await self._office.begin(client, sender, recipients, warning)
+        except Refusal as refusal:
+            raise self._refused(client, refusal, os.EX_NOUSER) from refusal
+        refused.extend((str(address), str(reply)) for address, reply in more)
+        try:
+            await self._content(submission)
+            letter_id = await submission.finish()
+        except Refusal as refusal:
+            raise self._refused(client, refusal, os.EX_UNAVAILABLE) from refusal
+        finally:
+            submission.abort()
+        return {"done": True, "id": letter_id, "refused": refused}
+
+    async def _content(self, submission: ISubmission) -> None:
+        """Pass content on with CRLF line ends: every CR goes, and every LF gets one."""
+        last = b"\n"
+        while (frame := await self._talk.next()) is not wire.END:
+            if not isinstance(frame, bytes):
+                raise wire.WireError("a request inside of a letter")
+            data = frame.replace(b"\r", b"")
+            last = data[-1:] or last
+            waiting = submission.write(data.replace(b"\n", b"\r\n"))
+            if waiting is not None:
+                await waiting
+        if last != b"\n":
+            waiting = submission.write(b"\r\n")
+            if waiting is not None:
+                await waiting
+
+    def _sender(self, request: dict[str, Any], client: Client) -> tuple[Address | None, str | None]:
+        """The sender, and the warning to add when the caller names somebody else as such."""
+        own = client.user or ""
+        match request.get("sender", own):
+            case None:
+                sender = None
+            case str(text):
+                try:
+                    sender = parse_address(text)
+                except Refusal:
+                    raise NotDone(f"{printable(text, 80)}: {BAD_SENDER.text}", os.EX_USAGE) from None
+            case _:
+                raise wire.WireError("a sender that is not text")
+        if self._caller.uid in (0, self._settings.service_uid):
+            return sender, None
+        if (
+            sender is not None
+            and sender.local == own
+            and sender.domain_key in ("", self._settings.host.lower())
+        ):
+            return sender, None
+        return sender, printable(f"{own} set sender to {path(sender)}")
+
+    def _refused(self, client: Client, refusal: Refusal, permanent: int) -> NotDone:
+        self._journal.refused(client, "letter", refusal.reply, refusal.why)
+        return NotDone(str(refusal.reply), os.EX_TEMPFAIL if refusal.reply.temporary else permanent)
+
+
+def _pattern(request: dict[str, Any]) -> Pattern | None:
+    match request.get("pattern"):
+        case None:
+            return None
+        case {"field": str(field), "text": str(text)} if field in _FIELDS:
+            return Pattern(field, text.lower())
+    raise wire.WireError("a pattern that is none")
+
+
+def _recipients(texts: list[Any]) -> tuple[list[Address], list[tuple[str, str]]]:
+    """The well-formed addresses, each once, and the others with the reply for them."""
+    good: dict[Address, None] = {}
+    bad: list[tuple[str, str]] = []
+    for text in texts:
+        if not isinstance(text, str):
+            raise wire.WireError("a recipient that is not text")
+        try:
+            good[parse_address(text)] = None
+        except Refusal as refusal:
+            bad.append((printable(text, 80), str(refusal.reply)))
+    return list(good), bad
+
+
+def _why_nobody(refused: list[tuple[str, str]]) -> str:
+    if not refused:
+        return "no recipients"
+    return "; ".join(f"{address}: {reply}" for address, reply in refused[:5])
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    letter = entry.letter
+    return {
+        "id": letter.id,
+        "size": letter.size,
+        "received": letter.received,
+        "sender": None if letter.sender is None else str(letter.sender),
+        "held": entry.held,
+        "busy": entry.busy,
+        "recipients": [{"address": str(one.address), "last": one.last} for one in entry.recipients],
+    }

@@ -1,0 +1,291 @@
+"""The conversation with one SMTP client: what we say to each command, and what we decide.
+
+One coroutine a connection, made by the listener. It asks the directory about recipients, gives the
+letter to intake and answers; the engine below it has already refused what is malformed or out of
+order. RFC 5321 sections 3 and 4; enhanced codes RFC 2034.
+
+When things fail: a `Refusal` from any stage is answered with its reply and logged with its reason;
+any other exception is a bug, logged with its traceback and answered with 451 4.3.0. The session goes
+on after both, and nothing of an unfinished letter is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
+
+from attrs import evolve, frozen
+
+from postoffice.interfaces import IDirectory, IJournal
+from postoffice.mail.address import Address, path
+from postoffice.mail.client import Client
+from postoffice.mail.envelope import Body, Envelope
+from postoffice.mail.reply import Refusal, Reply
+from postoffice.server.intake import Incoming, Intake
+from postoffice.server.link import Disconnected, Link, TimedOut
+from postoffice.smtp.events import (
+    Content,
+    Data,
+    EndOfContent,
+    Event,
+    Expand,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    Other,
+    Quit,
+    Rcpt,
+    Refused,
+    Reset,
+    Verify,
+)
+
+OK = Reply(250, (0, 0), "OK")
+SENDER_OK = Reply(250, (1, 0), "Sender OK")
+RECIPIENT_OK = Reply(250, (1, 5), "Recipient OK")
+GO_AHEAD = Reply(354, None, "End data with <CRLF>.<CRLF>")
+BYE = Reply(221, (0, 0), "Goodbye")
+RELAY_DENIED = Reply(550, (7, 1), "We do not relay mail for you to that domain")
+TOO_MANY_RECIPIENTS = Reply(452, (5, 3), "Too many recipients, send the rest in another transaction")
+TOO_MANY_ERRORS = Reply(421, (7, 0), "Too many errors, closing the connection")
+IDLE = Reply(421, (4, 2), "Timeout, closing the connection")
+SHUTDOWN = Reply(421, (3, 2), "Service shutting down, try again later")
+BUG = Reply(451, (3, 0), "Something went wrong here, try again later")
+UNKNOWN = Reply(500, (5, 1), "Command not recognized")
+NO_EXPN = Reply(502, (5, 1), "We do not expand addresses")
+VRFY = Reply(252, (1, 5), "Send some mail, we will do our best")
+HELP = Reply(
+    214, (0, 0), "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321 for their use"
+)
+
+
+@frozen
+class SessionSettings:
+    """What the conversation needs to know. `size`, `recipients` and `errors` of 0 mean no limit."""
+
+    host: str
+    banner: str = ""
+    size: int = 0
+    recipients: int = 1000
+    errors: int = 20
+    open_relay: bool = False
+    bare_newline: Literal["normalize", "reject"] = "normalize"
+    require_helo: bool = False
+
+    def greeting(self, client: Client) -> str:
+        """The text of the 220 banner: our name, the client's as we know it, and the configured lines."""
+        first = f"{self.host} ESMTP Postoffice greets {client.name or f'[{client.ip}]'}"
+        return f"{first}\n{self.banner}" if self.banner else first
+
+    @property
+    def extensions(self) -> str:
+        """The text of the answer to EHLO."""
+        return f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nHELP"
+
+
+class Transaction:
+    """What one MAIL began: its sender and the recipients accepted so far."""
+
+    __slots__ = ("body", "over", "recipients", "sender")
+
+    def __init__(self, mail: Mail) -> None:
+        self.sender: Address | None = mail.sender
+        self.body: Body = mail.body
+        # Recipients that were too many.
+        self.over = 0
+        self.recipients: dict[tuple[str, str], Address] = {}
+
+
+class Session:
+    """One conversation: `run` it once; it returns when the connection is to be closed or is lost."""
+
+    def __init__(
+        self, link: Link, client: Client, settings: SessionSettings, directory: IDirectory, intake: Intake
+    ) -> None:
+        self.link = link
+        self.client = client
+        self.settings = settings
+        self.directory = directory
+        self.intake = intake
+        self.journal: IJournal = intake.journal
+        self.errors = 0
+        self.transaction: Transaction | None = None
+        self.incoming: Incoming | None = None
+        self.stored: Incoming | None = None
+        self.stopping = False
+
+    async def run(self) -> None:
+        """Hold the conversation until it ends, whichever way it ends."""
+        link = self.link
+        try:
+            link.greet(Reply(220, None, self.settings.greeting(self.client)))
+            while not (link.engine.closing or (self.stopping and self.incoming is None)):
+                event = await link.next_event()
+                if type(event) is Content:
+                    # The bulk of the bytes: not a command, and it has no answer.
+                    await self._content(event)
+                else:
+                    link.answer(await self._reply(event))
+                    if self.stored is not None:
+                        # Only now, so that no client waits for what the queue begins at once.
+                        link.flush()
+                        stored, self.stored = self.stored, None
+                        stored.pass_on()
+            if self.stopping and not link.engine.closing:
+                link.push(SHUTDOWN)
+        except TimedOut as timeout:
+            self.journal.refused(self.client, "session", IDLE, f"timed out: {timeout}")
+            link.push(IDLE)
+        except Disconnected:
+            pass
+        finally:
+            self._drop_transaction()
+            link.close()
+
+    def stop(self) -> None:
+        """End the conversation; a letter that is coming in is finished first."""
+        self.stopping = True
+        if self.incoming is None:
+            self.link.push(SHUTDOWN)
+            self.link.close()
+
+    async def _reply(self, event: Event) -> Reply:
+        """Find the answer to an event, whatever goes wrong while looking for it."""
+        try:
+            reply = await _HANDLERS[type(event)](self, event)
+        except Refusal as refusal:
+            reply = refusal.reply
+            self.journal.refused(self.client, self._what(event), reply, refusal.why)
+        except Exception as error:
+            self.journal.error(f"{type(event).__name__} of {self.client} failed", error)
+            self._drop_transaction()
+            reply = BUG
+        if reply.code >= 500 and self.settings.errors and not (type(event) is Refused and not event.error):
+            self.errors += 1
+            if self.errors >= self.settings.errors:
+                self.journal.refused(
+                    self.client, "session", TOO_MANY_ERRORS, f"{self.errors} refused commands"
+                )
+                return TOO_MANY_ERRORS
+        return reply
+
+    def _what(self, event: Event) -> str:
+        """The command of an event with its argument, for the log."""
+        match event:
+            case Mail(sender=sender):
+                return f"MAIL FROM:{path(sender)}"
+            case Rcpt(recipient=recipient):
+                return f"RCPT TO:{path(recipient)}"
+            case EndOfContent():
+                return "DATA"
+            case Refused(verb=verb):
+                return verb or "command"
+            case _:
+                return type(event).__name__.upper()
+
+    def _drop_transaction(self) -> None:
+        self.transaction = None
+        incoming, self.incoming = self.incoming, None
+        if incoming is not None:
+            incoming.abort()
+
+    # What each event is answered with.
+
+    async def _helo(self, event: Helo) -> Reply:
+        self._drop_transaction()
+        self.client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
+        return Reply(250, None, self.settings.extensions if event.extended else self.settings.host)
+
+    async def _mail(self, event: Mail) -> Reply:
+        self._drop_transaction()
+        self.intake.check_room(event.size)
+        self.transaction = Transaction(event)
+        return SENDER_OK
+
+    async def _rcpt(self, event: Rcpt) -> Reply:
+        assert self.transaction is not None, "the engine lets no RCPT through before MAIL"
+        recipients = self.transaction.recipients
+        address = event.recipient
+        limit = self.settings.recipients
+        if limit and len(recipients) >= limit:
+            self.transaction.over += 1
+            if self.transaction.over == 1:
+                raise Refusal(TOO_MANY_RECIPIENTS, f"more than {limit} in one transaction")
+            # A client may send all it has before it hears of the limit, but not without end.
+            return TOO_MANY_RECIPIENTS if self.transaction.over <= limit else TOO_MANY_ERRORS
+        if self.directory.is_local(address.domain):
+            await self.directory.resolve(address)
+        elif not (self.client.may_relay or self.settings.open_relay):
+            raise Refusal(RELAY_DENIED)
+        # A recipient that is named twice gets one copy.
+        recipients.setdefault((address.local, address.domain_key), address)
+        return RECIPIENT_OK
+
+    async def _data(self, event: Data) -> Reply:
+        transaction = self.transaction
+        assert transaction is not None, "the engine lets no DATA through without a recipient"
+        envelope = Envelope(transaction.sender, tuple(transaction.recipients.values()), transaction.body)
+        self.incoming = self.intake.begin(self.client, envelope)
+        return GO_AHEAD
+
+    async def _content(self, event: Content) -> None:
+        if self.incoming is not None:
+            waiting = self.incoming.write(event.data)
+            if waiting is not None:
+                await waiting
+
+    async def _end_of_content(self, event: EndOfContent) -> Reply:
+        self.link.content_ended()
+        incoming = self.incoming
+        assert incoming is not None, "content comes only after 354"
+        try:
+            if event.defect is not None:
+                raise Refusal(event.defect)
+            letter_id = await incoming.finish()
+            self.stored = incoming
+        finally:
+            self._drop_transaction()
+        return Reply(250, (0, 0), f"OK, queued as {letter_id}")
+
+    async def _reset(self, event: Reset) -> Reply:
+        self._drop_transaction()
+        return OK
+
+    async def _noop(self, event: Noop) -> Reply:
+        return OK
+
+    async def _verify(self, event: Verify) -> Reply:
+        return VRFY
+
+    async def _expand(self, event: Expand) -> Reply:
+        return NO_EXPN
+
+    async def _help(self, event: Help) -> Reply:
+        return HELP
+
+    async def _quit(self, event: Quit) -> Reply:
+        return BYE
+
+    async def _other(self, event: Other) -> Reply:
+        return UNKNOWN
+
+    async def _refused(self, event: Refused) -> Reply:
+        raise Refusal(event.reply)
+
+
+_HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
+    Helo: Session._helo,
+    Mail: Session._mail,
+    Rcpt: Session._rcpt,
+    Data: Session._data,
+    EndOfContent: Session._end_of_content,
+    Reset: Session._reset,
+    Noop: Session._noop,
+    Verify: Session._verify,
+    Expand: Session._expand,
+    Help: Session._help,
+    Quit: Session._quit,
+    Other: Session._other,
+    Refused: Session._refused,
+}

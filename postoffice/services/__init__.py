@@ -1,0 +1,1 @@
+"""Services the stages share: the DNS and the journal."""

@@ -1,0 +1,98 @@
+"""TCP connections that are written to at once, and read in large pieces while much comes in.
+
+Twisted keeps what is written until the reactor finds the connection writable, which costs two changes
+of the epoll set and a turn of the reactor for each reply. A reply is small and the socket nearly
+always has room, so it is sent right away; what the kernel does not take goes the usual road. Counted
+on letters of 4 KiB that came in, one a session, and went on: 8 changes of the epoll set each instead of 20
+with accepted connections alone. What that saves in CPU is within the noise of a two-core machine.
+
+What is read at a time grows while the kernel has more than that waiting, and is small again behind it:
+a turn of the engine costs the same for any size, but a large buffer is of no use for a command.
+"""
+
+from __future__ import annotations
+
+from socket import socket
+from typing import Any, cast
+
+from twisted.internet.interfaces import IConnector
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import ClientFactory, Factory
+from twisted.internet.tcp import Client, Connection, Connector, Port, Server
+
+READ = 96 * 1024
+"""Octets read at a time, below the size at which the C library maps pages for each allocation."""
+
+READ_MORE = 256 * 1024
+"""Octets read at a time from a connection on which more was waiting than `READ`."""
+
+
+class _Eager(Connection):
+    """Only `write` and `doRead` differ, the former only while nothing waits to be written."""
+
+    _read_size = READ
+
+    def write(self, data: bytes) -> None:
+        if (
+            self.connected
+            and not (self.disconnecting or self.TLS)
+            and not (self.dataBuffer or self._tempDataBuffer)
+        ):
+            sent = self.writeSomeData(data)
+            # An error comes up again on the usual road, which knows how to end a connection.
+            if isinstance(sent, int) and sent > 0:
+                if sent == len(data):
+                    return
+                data = data[sent:]
+        super().write(data)
+
+    def doRead(self) -> Any:
+        try:
+            data = self.socket.recv(self._read_size)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        self._read_size = READ if len(data) < self._read_size else READ_MORE
+        return self._dataReceived(data)
+
+
+class EagerServer(_Eager, Server):
+    """An accepted connection."""
+
+
+class EagerPort(Port):
+    """A listening socket whose connections are `EagerServer`s."""
+
+    transport = EagerServer
+
+    @classmethod
+    def adopt(cls, reactor: Any, listening: socket, factory: Factory) -> EagerPort:
+        """What `IReactorSocket.adoptStreamPort` does, with this class; the socket is duplicated."""
+        port = cls._fromListeningDescriptor(reactor, listening.fileno(), listening.family, factory)
+        port.startListening()
+        return cast(EagerPort, port)
+
+
+class EagerClient(_Eager, Client):
+    """A connection that we made."""
+
+
+class _EagerConnector(Connector):
+    def _makeTransport(self) -> EagerClient:
+        return EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)
+
+
+class EagerReactor:
+    """A reactor as remote delivery wants one, whose connections are `EagerClient`s."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self.callLater = reactor.callLater
+        self.seconds = reactor.seconds
+
+    def connectTCP(self, host: str, port: int, factory: ClientFactory, timeout: float) -> IConnector:
+        """What `IReactorTCP.connectTCP` does."""
+        connector = _EagerConnector(host, port, factory, timeout, None, self._reactor)
+        connector.connect()
+        return connector

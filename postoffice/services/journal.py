@@ -1,0 +1,348 @@
+"""The journal: what happened, in lines an operator can read and records a program can.
+
+One method for each fact. Every fact goes to each configured sink, as a line of text or as a JSON
+object. Lines are gathered and written a few times a second by a thread of their own, so that a slow
+terminal, pipe or syslog daemon never holds up the reactor; when a sink cannot keep up, lines are
+dropped and counted rather than kept without bound. No method raises, and none is given a secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Thread
+from typing import Literal, Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from postoffice.config.places import LogTarget
+from postoffice.interfaces import IJournal
+from postoffice.mail.address import Address, path
+from postoffice.mail.client import Client
+from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.envelope import Envelope, Letter, Recipient
+from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
+from postoffice.mail.reply import Reply, printable
+
+Level = Literal["info", "notice", "warning", "error"]
+
+# Seconds that lines are gathered before they are handed to the writing thread.
+GATHER = 0.1
+# Batches that may wait for a sink that is stuck.
+BACKLOG = 600
+_SYSLOG_PRIORITY = {"info": 6, "notice": 5, "warning": 4, "error": 3}
+_SYSLOG_MAIL = 2 << 3
+# twistd puts an object without a descriptor in the place of sys.stderr.
+STDERR = 2
+
+
+@frozen
+class Record:
+    """One fact: when (epoch seconds), how grave, which fact, its line, and its fields."""
+
+    when: float
+    level: Level
+    fact: str
+    text: str
+    fields: dict[str, object]
+
+
+class Sink(Protocol):
+    """Where records go. Called in the writing thread; may block, may raise OSError."""
+
+    def write(self, records: Sequence[Record]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+Format = Callable[[Record], str]
+
+
+def as_text(record: Record) -> str:
+    """A line with the time in front, for terminals and files."""
+    when = datetime.fromtimestamp(record.when, UTC).astimezone()
+    return f"{when:%Y-%m-%dT%H:%M:%S.%f%z} {record.level} {record.text}\n"
+
+
+def as_json(record: Record) -> str:
+    """A JSON object on one line."""
+    when = datetime.fromtimestamp(record.when, UTC).isoformat()
+    fields = {"time": when, "level": record.level, "fact": record.fact, "text": record.text, **record.fields}
+    return json.dumps(fields, ensure_ascii=True, default=str) + "\n"
+
+
+class StderrSink:
+    """Writes to standard error."""
+
+    def __init__(self, form: Format) -> None:
+        self._form = form
+
+    def write(self, records: Sequence[Record]) -> None:
+        _write_all(STDERR, self._form, records)
+
+    def close(self) -> None:
+        """It stays open."""
+
+
+class FileSink:
+    """Appends to a file, made again when it was moved away or removed, as log rotation does.
+
+    Errors when it is made: OSError that names the file.
+    """
+
+    def __init__(self, path: str, form: Format) -> None:
+        self._path = path
+        self._form = form
+        self._fd = self._open()
+
+    def write(self, records: Sequence[Record]) -> None:
+        if self._moved():
+            # Where it cannot be made again, the old one is still better than none.
+            with contextlib.suppress(OSError):
+                fd = self._open()
+                os.close(self._fd)
+                self._fd = fd
+        _write_all(self._fd, self._form, records)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def _moved(self) -> bool:
+        try:
+            return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
+        except OSError:
+            return True
+
+
+def _write_all(fd: int, form: Format, records: Sequence[Record]) -> None:
+    data = "".join(map(form, records)).encode("utf-8", "replace")
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+class SyslogSink:
+    """Datagrams to the local syslog socket, facility mail; a daemon that is away loses the lines."""
+
+    def __init__(self, socket_path: str, form: Format) -> None:
+        self._path = socket_path
+        self._form = form
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(1.0)
+
+    def write(self, records: Sequence[Record]) -> None:
+        for record in records:
+            priority = _SYSLOG_MAIL | _SYSLOG_PRIORITY[record.level]
+            line = f"<{priority}>postoffice[{os.getpid()}]: {self._form(record)}".rstrip("\n")
+            self._socket.sendto(line.encode("utf-8", "replace"), self._path)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def open_sink(target: LogTarget) -> Sink:
+    """The sink a `log` option names. Errors: OSError for a file that cannot be opened."""
+    form = as_json if target.json else as_text
+    match target.kind:
+        case "stderr" | "journal":
+            # Under systemd, standard error is the journal.
+            return StderrSink(form)
+        case "syslog":
+            return SyslogSink("/dev/log", form if target.json else lambda record: record.text)
+        case "file":
+            return FileSink(target.path, form)
+
+
+@implementer(IJournal)
+class Journal:
+    """The journal of the service.
+
+    Until `open` records are kept, then they are written at once, from `start` to `stop` in a thread.
+    """
+
+    def __init__(self, clock: IReactorTime, open_sinks: Callable[[], Iterable[Sink]]) -> None:
+        self._clock = clock
+        self._open_sinks = open_sinks
+        self._sinks: list[Sink] = []
+        self._gathered: list[Record] = []
+        self._timer: IDelayedCall | None = None
+        self._thread: Thread | None = None
+        self._batches: SimpleQueue[list[Record] | None] = SimpleQueue()
+        self._dropped = 0
+
+    def open(self) -> None:
+        """Open the sinks, while we may still be root.
+
+        Errors: OSError that names the file; the journal goes to standard error then.
+        """
+        try:
+            self._sinks += self._open_sinks()
+        except OSError:
+            self._sinks.append(StderrSink(as_text))
+            raise
+        finally:
+            self._hand_over()
+
+    def start(self) -> None:
+        """Begin to write in a thread; after privileges were given up, since threads keep theirs."""
+        self._thread = Thread(target=self._write_batches, name="journal", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what was gathered and end the thread; a sink that is stuck is waited for one second."""
+        self._hand_over()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._batches.put(None)
+            thread.join(1.0)
+        for sink in self._sinks:
+            sink.close()
+        self._sinks.clear()
+
+    # The facts.
+
+    def ready(self, what: str) -> None:
+        self._note("notice", "ready", f"ready, listening on {what}", listening=what)
+
+    def stopped(self, longest_stall: float) -> None:
+        stall = round(longest_stall * 1000, 1)
+        self._note("notice", "stopped", f"stopped; longest stall of the reactor {stall} ms", stall_ms=stall)
+
+    def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
+        reason = f" ({printable(why)})" if why and why != str(reply) else ""
+        what = printable(what)
+        self._note(
+            "info",
+            "refused",
+            f"refused {what} of {client} helo={printable(client.helo or '-', 255)}: {reply}{reason}",
+            client=str(client),
+            what=what,
+            reply=str(reply),
+            why=why,
+        )
+
+    def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
+        recipients = envelope.recipients
+        sender = path(envelope.sender)
+        shown = path(recipients[0]) if len(recipients) == 1 else f"{len(recipients)} recipients"
+        self._note(
+            "info",
+            "accepted",
+            f"{letter_id}: accepted {size} octets from {sender} ({client}) for {shown}",
+            id=letter_id,
+            sender=sender,
+            recipients=len(recipients),
+            size=size,
+            client=str(client),
+        )
+
+    def settled(
+        self, letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
+    ) -> None:
+        verb, level = _VERBS[type(outcome)]
+        sender, to = path(letter.sender), path(recipient.address)
+        where = outcome.where or _where(destination)
+        self._note(
+            level,
+            verb,
+            f"{letter.id}: {verb} mail from {sender} ({letter.client}) to {to} ({where}): {outcome.reply}",
+            id=letter.id,
+            sender=sender,
+            recipient=to,
+            where=where,
+            reply=str(outcome.reply),
+        )
+
+    def bounced(self, letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
+        self._note(
+            "info",
+            "bounced",
+            f"{letter.id}: returned to {path(letter.sender)} as {bounce_id} for {len(recipients)} recipients",
+            id=letter.id,
+            bounce=bounce_id,
+            sender=path(letter.sender),
+        )
+
+    def warning(self, text: str) -> None:
+        self._note("warning", "warning", printable(text, 2000))
+
+    def error(self, text: str, failure: BaseException | None = None) -> None:
+        trace = ""
+        if failure is not None:
+            trace = "".join(traceback.format_exception(failure)).rstrip()
+            text = f"{text}: {type(failure).__name__}: {failure}"
+        shown = "".join(f"\n    {printable(line, 500)}" for line in trace.splitlines())
+        self._note("error", "error", printable(text, 2000) + shown, trace=trace)
+
+    def fatal(self, text: str) -> None:
+        """Why the service cannot go on: told on standard error too, where whoever starts it looks."""
+        if not any(isinstance(sink, StderrSink) for sink in self._sinks):
+            self._sinks.append(StderrSink(as_text))
+        self.error(text)
+
+    # Gathering and writing.
+
+    def _note(self, level: Level, fact: str, text: str, **fields: object) -> None:
+        self._gathered.append(Record(self._clock.seconds(), level, fact, text, fields))
+        if self._thread is None:
+            if self._sinks:
+                self._hand_over()
+        elif self._timer is None:
+            self._timer = self._clock.callLater(GATHER, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        batch, self._gathered = self._gathered, []
+        if not batch:
+            return
+        if self._thread is None:
+            self._write(batch)
+        elif self._batches.qsize() < BACKLOG:
+            self._batches.put(batch)
+        else:
+            self._dropped += len(batch)
+
+    def _write_batches(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            self._write(batch)
+
+    def _write(self, batch: list[Record]) -> None:
+        if self._dropped:
+            text = f"{self._dropped} log records were dropped, the log could not be written fast enough"
+            self._dropped = 0
+            batch.append(Record(batch[-1].when, "warning", "dropped", text, {}))
+        for sink in self._sinks:
+            try:
+                sink.write(batch)
+            except OSError:
+                # There is nowhere left to say it; the next batch is tried again.
+                self._dropped += len(batch)
+
+
+_VERBS: dict[type, tuple[str, Level]] = {
+    Delivered: ("deliver", "info"),
+    Postponed: ("postpone", "notice"),
+    Failed: ("fail", "notice"),
+}
+
+
+def _where(destination: Destination | None) -> str:
+    match destination:
+        case Mailbox(kind=kind, path=where):
+            return f"{kind} {where}"
+        case Remote(domain=domain):
+            return f"smtp {domain}"
+        case None:
+            return "nowhere"

@@ -1,0 +1,103 @@
+"""The commands of SMTP, each from its argument to its event. RFC 5321 section 4.1.1.
+
+Used by the server engine; what order they may come in is in `phases`. A parser gets what stands
+behind the verb, printable ASCII without blanks around it, and raises `Refusal` where that does not fit.
+An extension adds a verb to `COMMANDS` or a keyword to one of the parameter tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from postoffice.mail.reply import Refusal, Reply
+from postoffice.smtp import grammar
+from postoffice.smtp.events import Data, Event, Expand, Helo, Help, Mail, Noop, Quit, Rcpt, Reset, Verify
+
+NO_ARGUMENT = Reply(501, (5, 4), "This command takes no argument")
+HELO_ARGUMENT = Reply(501, (5, 4), "Send your host name or address literal with HELO or EHLO")
+MAIL_ARGUMENT = Reply(501, (5, 4), "Syntax: MAIL FROM:<address>")
+RCPT_ARGUMENT = Reply(501, (5, 4), "Syntax: RCPT TO:<address>")
+TEXT_ARGUMENT = Reply(501, (5, 4), "This command needs an argument")
+
+MAIL_PARAMETERS: grammar.ParameterTable = {
+    b"SIZE": ("size", grammar.parse_size),
+    b"BODY": ("body", grammar.parse_body),
+}
+"""Parameters of MAIL by keyword; the names are attributes of `Mail`."""
+
+RCPT_PARAMETERS: grammar.ParameterTable = {}
+"""Parameters of RCPT by keyword; the names are attributes of `Rcpt`."""
+
+
+def _helo(argument: bytes) -> Event:
+    return Helo(_host(argument), False)
+
+
+def _ehlo(argument: bytes) -> Event:
+    return Helo(_host(argument), True)
+
+
+def _host(argument: bytes) -> str:
+    if not grammar.is_host(argument):
+        raise Refusal(HELO_ARGUMENT)
+    return argument.decode("ascii")
+
+
+def _mail(argument: bytes) -> Event:
+    if argument[:5].upper() != b"FROM:":
+        raise Refusal(MAIL_ARGUMENT)
+    sender, rest = grammar.parse_reverse_path(argument[5:].lstrip())
+    if not rest:
+        return Mail(sender)
+    return Mail(sender, **grammar.parse_parameters(rest, MAIL_PARAMETERS))
+
+
+def _rcpt(argument: bytes) -> Event:
+    if argument[:3].upper() != b"TO:":
+        raise Refusal(RCPT_ARGUMENT)
+    recipient, rest = grammar.parse_path(argument[3:].lstrip())
+    if not rest:
+        return Rcpt(recipient)
+    return Rcpt(recipient, **grammar.parse_parameters(rest, RCPT_PARAMETERS))
+
+
+def _alone(event: Event) -> Callable[[bytes], Event]:
+    def parse(argument: bytes) -> Event:
+        if argument:
+            raise Refusal(NO_ARGUMENT)
+        return event
+
+    return parse
+
+
+def _text(make: type[Verify] | type[Expand]) -> Callable[[bytes], Event]:
+    def parse(argument: bytes) -> Event:
+        if not argument:
+            raise Refusal(TEXT_ARGUMENT)
+        return make(argument.decode("ascii"))
+
+    return parse
+
+
+def _noop(argument: bytes) -> Event:
+    return Noop()
+
+
+def _help(argument: bytes) -> Event:
+    return Help(argument.decode("ascii"))
+
+
+COMMANDS: dict[bytes, Callable[[bytes], Event]] = {
+    b"HELO": _helo,
+    b"EHLO": _ehlo,
+    b"MAIL": _mail,
+    b"RCPT": _rcpt,
+    b"DATA": _alone(Data()),
+    b"RSET": _alone(Reset()),
+    b"NOOP": _noop,
+    b"VRFY": _text(Verify),
+    b"EXPN": _text(Expand),
+    b"HELP": _help,
+    b"QUIT": _alone(Quit()),
+}
+"""What parses the argument of each command, by verb in upper case."""

@@ -1,0 +1,140 @@
+"""What a client did, as the server engine tells it. The set is closed.
+
+Made by `postoffice.smtp.server.ServerEngine`, matched by the session. Every event but `Content` is
+answered exactly once. Text in an event is printable ASCII; an event never carries a CR, LF or NUL
+except inside the octets of `Content`. RFC 5321 section 4.1.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from postoffice.mail.address import Address
+from postoffice.mail.envelope import Body
+from postoffice.mail.reply import Reply
+
+
+@frozen
+class Helo:
+    """HELO, or EHLO when `extended`. Any transaction under way ends when it is accepted."""
+
+    name: str
+    extended: bool
+
+
+@frozen
+class Mail:
+    """MAIL: a new transaction. The one before it is over, however this event is answered.
+
+    `sender` `None` is the null sender; `size` is the SIZE that was declared, in octets.
+    """
+
+    sender: Address | None
+    size: int | None = None
+    body: Body = "7BIT"
+
+
+@frozen
+class Rcpt:
+    """RCPT, one recipient of the transaction."""
+
+    recipient: Address
+
+
+@frozen
+class Data:
+    """DATA, a recipient was accepted before. Answered 354, content follows; else the transaction ends."""
+
+
+@frozen
+class Content:
+    """A piece of content: CRLF line ends, dots unstuffed; pieces end anywhere. It takes no answer."""
+
+    data: bytes
+
+
+@frozen
+class EndOfContent:
+    """The content is complete; the transaction ends with the answer.
+
+    `size` counts octets as they came in, stuffed dots included, without the final dot. With a
+    `defect` the letter must not be kept, what was yielded of it is a part only, and `defect` is the
+    answer.
+    """
+
+    size: int
+    defect: Reply | None = None
+
+
+@frozen
+class Reset:
+    """RSET: the transaction ends."""
+
+
+@frozen
+class Noop:
+    """NOOP."""
+
+
+@frozen
+class Verify:
+    """VRFY with its argument, as it came."""
+
+    text: str
+
+
+@frozen
+class Expand:
+    """EXPN with its argument, as it came."""
+
+    text: str
+
+
+@frozen
+class Help:
+    """HELP with its argument, which may be empty."""
+
+    text: str
+
+
+@frozen
+class Quit:
+    """QUIT; answered 221, the connection closes."""
+
+
+@frozen
+class Other:
+    """A command that the engine does not know; `verb` in upper case, cut to 20 characters, maybe empty."""
+
+    verb: str
+
+
+@frozen
+class Refused:
+    """The engine refuses; answer with `reply`. `verb` is the command's, empty where it has no known one.
+
+    `error` is false where a client that keeps to the protocol may come to this: a declared size over
+    the limit, or DATA pipelined behind recipients of which none was accepted.
+    """
+
+    verb: str
+    reply: Reply
+    error: bool = True
+
+
+Event = (
+    Helo
+    | Mail
+    | Rcpt
+    | Data
+    | Content
+    | EndOfContent
+    | Reset
+    | Noop
+    | Verify
+    | Expand
+    | Help
+    | Quit
+    | Other
+    | Refused
+)

@@ -1,0 +1,154 @@
+"""The one strict parser of envelope paths, and of the parameters behind them. RFC 5321 section 4.1.
+
+Used by the server engine for what clients say, and for addresses in the configuration and on the
+local socket. It works on octets, never guesses, and takes time linear in the length of its input.
+What does not fit the grammar raises `Refusal` with the reply for it; replies never echo the input.
+
+Where it is wider than RFC 5321: the angle brackets may be missing and blanks may follow the colon
+(old clients, and the original accepts both); a bare local name needs no domain; a domain may hold
+underscores, since hosts and senders with such names exist and the DNS allows them. Source routes are
+read and forgotten (section 4.1.1.3, appendix C). `%` and `!` have no meaning in a local part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Any
+
+from postoffice.mail.address import Address
+from postoffice.mail.reply import Refusal, Reply
+
+DOMAIN_LIMIT = 255
+PATH_LIMIT = 256
+"""Octets of a domain, and of a path with its angle brackets (section 4.5.3.1).
+
+The 64 octets that section allows for a local part are not insisted on: mailing lists and forwarders
+write whole addresses into theirs.
+"""
+
+BAD_SENDER = Reply(501, (1, 7), "The sender address is not well-formed")
+BAD_RECIPIENT = Reply(501, (1, 3), "The recipient address is not well-formed")
+UNKNOWN_PARAMETER = Reply(555, (5, 4), "Parameter not recognized")
+BAD_PARAMETER = Reply(501, (5, 4), "A parameter is not well-formed")
+DUPLICATE_PARAMETER = Reply(501, (5, 4), "A parameter is given twice")
+BAD_SIZE = Reply(501, (5, 4), "SIZE takes a number of octets")
+BAD_BODY = Reply(501, (5, 4), "BODY takes 7BIT or 8BITMIME")
+
+ParameterTable = Mapping[bytes, tuple[str, Callable[[bytes], Any]]]
+"""By keyword in upper case: the name the value goes by, and the parser of it (b"" where no value stands)."""
+
+# Groups are atomic and repetitions possessive, so that nothing is ever tried twice.
+_ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
+_DOT_STRING = rb"%b(?>\.%b)*+" % (_ATEXT, _ATEXT)
+_QUOTED = rb'"(?>[ !#-\[\]-~]|\\[ -~])++"'
+_LABEL = rb"(?!-)[A-Za-z0-9_-]{1,63}+(?<!-)"
+_DOMAIN = rb"%b(?>\.%b)*+" % (_LABEL, _LABEL)
+_LITERAL = rb"\[[0-9A-Za-z.:]++\]"
+_MAILBOX = rb"(?P<local>%b|%b)(?:@(?P<domain>%b|%b))?" % (_DOT_STRING, _QUOTED, _DOMAIN, _LITERAL)
+_ROUTE = rb"(?:@%b(?>,@%b)*+:)?" % (_DOMAIN, _DOMAIN)
+_PATH = re.compile(rb"<%b%b>(?= |\Z)" % (_ROUTE, _MAILBOX)).match
+_BARE = re.compile(rb"%b(?= |\Z)" % _MAILBOX).match
+_QUOTED_PAIR = re.compile(r"\\(.)")
+_KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*\Z").match
+_DIGITS = re.compile(rb"[0-9]{1,20}\Z").match
+# What could end a comment or an address in the Received field the name is written to is not let in.
+_HOST = re.compile(rb"[!#-'*+./0-9:=?A-Z\[\]^_`a-z{|}~-]{1,255}\Z").match
+
+
+def parse_path(data: bytes, bad: Reply = BAD_RECIPIENT) -> tuple[Address, bytes]:
+    """Read a path at the beginning of `data`: the address, and what follows (empty or from a blank on).
+
+    Errors: `Refusal` with `bad`, also for the null path.
+    """
+    found = _PATH(data) or _BARE(data)
+    if found is None:
+        raise Refusal(bad)
+    local, domain = found.group("local", "domain")
+    if domain is None:
+        if data.startswith(b"<@"):
+            raise Refusal(bad)
+        domain = b""
+    elif len(domain) > DOMAIN_LIMIT or (domain[0] == 0x5B and not _is_literal(domain)):
+        raise Refusal(bad)
+    if len(local) + len(domain) + 3 > PATH_LIMIT:
+        raise Refusal(bad)
+    name = local.decode("ascii")
+    if name[0] == '"':
+        name = _QUOTED_PAIR.sub(r"\1", name[1:-1])
+    return Address(name, domain.decode("ascii")), data[found.end() :]
+
+
+def parse_reverse_path(data: bytes) -> tuple[Address | None, bytes]:
+    """Like `parse_path` for a sender: None is the null path `<>`. Errors: `Refusal` with 501 5.1.7."""
+    if data.startswith(b"<>") and data[2:3] in b" ":
+        return None, data[2:]
+    return parse_path(data, BAD_SENDER)
+
+
+def parse_address(text: str) -> Address:
+    """An address that stands alone, with or without angle brackets. Errors: `Refusal` with 501 5.1.3."""
+    if not text.isascii():
+        raise Refusal(BAD_RECIPIENT)
+    address, rest = parse_path(text.encode("ascii"))
+    if rest:
+        raise Refusal(BAD_RECIPIENT)
+    return address
+
+
+def parse_parameters(data: bytes, table: ParameterTable) -> dict[str, Any]:
+    """Read what follows a path: the values of the parameters given, by the names of `table`.
+
+    Errors: `Refusal` with 555 5.5.4 for a parameter that is not in the table, 501 5.5.4 for others.
+    """
+    values: dict[str, Any] = {}
+    for parameter in data.split():
+        keyword, equals, value = parameter.partition(b"=")
+        known = table.get(keyword.upper())
+        if known is None:
+            raise Refusal(UNKNOWN_PARAMETER if _KEYWORD(keyword) else BAD_PARAMETER)
+        name, parse = known
+        if name in values:
+            raise Refusal(DUPLICATE_PARAMETER)
+        if equals and not value:
+            raise Refusal(BAD_PARAMETER)
+        values[name] = parse(value)
+    return values
+
+
+def parse_size(value: bytes) -> int:
+    """The value of SIZE, at most 20 digits (RFC 1870 section 3)."""
+    if not _DIGITS(value):
+        raise Refusal(BAD_SIZE)
+    return int(value)
+
+
+def parse_body(value: bytes) -> str:
+    """The value of BODY (RFC 6152 section 2)."""
+    body = value.upper()
+    if body not in (b"7BIT", b"8BITMIME"):
+        raise Refusal(BAD_BODY)
+    return body.decode("ascii")
+
+
+def is_host(name: bytes) -> bool:
+    """Whether a HELO or EHLO name can be taken: one to 255 printable octets without blanks, quotes,
+    parentheses or other characters that have a meaning in a header field.
+
+    Names that are no domain are common and prove nothing either way; judging them is policy.
+    """
+    return _HOST(name) is not None
+
+
+def _is_literal(domain: bytes) -> bool:
+    """Whether an address literal holds an address (section 4.1.3)."""
+    text = domain[1:-1].decode("ascii")
+    try:
+        if text[:5].upper() == "IPV6:":
+            IPv6Address(text[5:])
+        else:
+            IPv4Address(text)
+    except AddressValueError:
+        return False
+    return True

@@ -1,0 +1,62 @@
+"""The statements of the transactions, as constant texts so that SQLite prepares each once.
+
+Statements that many letters need come in three lengths, for 32, 8 and 1 rows; `portions` cuts rows to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from postoffice.spool.schema import PLACES, RECORD
+
+T = TypeVar("T")
+
+STEPS = (32, 8, 1)
+
+
+def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
+    """A statement in its three lengths, by the number of rows."""
+    return {count: head + ", ".join([row] * count) + tail for count in STEPS}
+
+
+LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
+RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?)")
+SERVED = {
+    count: "DELETE FROM recipient WHERE key IN (KEYS) AND token IN (KEYS)".replace(
+        "KEYS", ", ".join("?" * count)
+    )
+    for count in STEPS
+}
+EMPTY = texts(
+    "DELETE FROM letter WHERE key IN (",
+    "?",
+    f") AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.key"
+    f" BETWEEN letter.key << {PLACES} AND ((letter.key + 1) << {PLACES}) - 1) RETURNING key, file",
+)
+NO_CONTENT = texts("DELETE FROM content WHERE key IN (", "?", ")")
+NO_ATTEMPT = texts("DELETE FROM attempt WHERE letter IN (", "?", ")")
+POSTPONE = (
+    "UPDATE recipient SET due = ?1, ready = ?1, attempts = attempts + ?2, last = coalesce(?3, last),"
+    " node = NULL, token = NULL WHERE key = ?4 AND token = ?5 RETURNING local, domain"
+)
+DUE = "SELECT key FROM recipient WHERE held = 0 AND ready <= ? ORDER BY ready"
+TAKE = (
+    "UPDATE recipient SET ready = ?, node = ?, token = ? WHERE key BETWEEN ? AND ? AND held = 0"
+    " AND ready <= ? RETURNING key, local, domain, due, attempts, last"
+)
+READ = (
+    "SELECT id, sender_local, sender_domain, body, size, received, client, file, data"
+    " FROM letter LEFT JOIN content USING (key) WHERE key = ?"
+)
+
+
+def portions(rows: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
+    """Cut rows into portions for which there are statements."""
+    start, left = 0, len(rows)
+    for step in STEPS:
+        while left >= step:
+            yield step, rows[start : start + step]
+            start += step
+            left -= step

@@ -1,0 +1,324 @@
+"""What is done to the tables within one transaction. Called by the writer thread only.
+
+`apply` takes everything that was handed in together. What most letters need (to be inserted, to be
+forgotten when their one recipient was served) is done for many letters with one statement: each
+call into SQLite lets go of the interpreter lock, and getting it back while the reactor works costs
+more than the row. Statement texts are constant, so that they are prepared once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import apsw
+from attrs import frozen
+
+from postoffice.interfaces import IContent, SpoolFailed, StaleClaim
+from postoffice.mail.address import Address
+from postoffice.mail.envelope import Claim, Letter, Recipient, Settlement
+from postoffice.mail.outcome import Postponed
+from postoffice.spool import names
+from postoffice.spool import statements as sql
+from postoffice.spool.content import FileContent, HeldContent
+from postoffice.spool.schema import ATTEMPTS, PLACES, RECORD, span
+from postoffice.spool.work import Call, Insert, Settle, Work
+
+Row = tuple[Any, ...]
+ClaimedLetter = tuple[Claim, IContent]
+
+
+@frozen
+class Place:
+    """What transactions need to know of the node they are for; `file` makes the content in a file."""
+
+    lease: float
+    random: names.Random
+    seconds: Callable[[], float]
+    file: Callable[[str, int], FileContent]
+
+
+class Store:
+    """The tables, seen from inside a transaction on `connection`.
+
+    `unused` collects the content files that no row names any more once the transaction is committed.
+    """
+
+    def __init__(self, connection: apsw.Connection, place: Place, node: int) -> None:
+        self.execute = connection.execute
+        self.changes = connection.changes
+        self.seconds = place.seconds
+        self.node = node
+        self.unused: list[str] = []
+        self._place = place
+        self._last_key = 0
+
+    def apply(self, group: Iterable[Work]) -> None:
+        """Do everything in a group; whatever is raised, the caller undoes all of it."""
+        inserts: list[Insert] = []
+        served: list[Settle] = []
+        others: list[Work] = []
+        for work in group:
+            if isinstance(work, Insert):
+                inserts.append(work)
+            elif isinstance(work, Settle) and work.plain():
+                served.append(work)
+            else:
+                others.append(work)
+        if inserts:
+            self.insert(inserts)
+        if served:
+            self._forget_served(served)
+        for other in others:
+            other.value = self._do(other)
+
+    def apply_apart(self, group: Iterable[Work]) -> None:
+        """Do everything in a group, each for itself: what fails is undone alone and keeps its error."""
+        for work in group:
+            self.execute("SAVEPOINT work")
+            unused = len(self.unused)
+            try:
+                work.value = self._do(work)
+            except (StaleClaim, SpoolFailed) as error:
+                work.error = error
+            except apsw.ConstraintError as error:
+                work.error = SpoolFailed(f"refused by the database: {error}")
+            except apsw.Error:
+                raise
+            except Exception as error:
+                work.error = SpoolFailed(f"{type(error).__name__}: {error}")
+            if work.error is not None:
+                work.value = None
+                del self.unused[unused:]
+                self.execute("ROLLBACK TO work")
+            self.execute("RELEASE work")
+
+    def _do(self, work: Work) -> Any:
+        """Do one thing alone; what it is answered with."""
+        match work:
+            case Insert():
+                self.insert((work,))
+                return work.value
+            case Settle():
+                return self.settle(work)
+            case Call():
+                return work.function(self)
+
+    def _rows(self, texts: dict[int, str], rows: Sequence[Row]) -> None:
+        for count, portion in sql.portions(rows):
+            self.execute(texts[count], [value for row in portion for value in row])
+
+    def insert(self, works: Sequence[Insert]) -> None:
+        """Store letters, claimed where that was asked; sets what the works are answered with."""
+        now = self.seconds()
+        until = now + self._place.lease
+        # The highest key is asked for each time because other nodes insert too; one that was given
+        # since the start is not given again, so that nobody confuses two letters of this run.
+        ((highest,),) = self.execute("SELECT max(key) FROM letter")
+        key = max(self._last_key, highest or 0)
+        letters: list[Row] = []
+        contents: list[Row] = []
+        recipients: list[Row] = []
+        for work in works:
+            key += 1
+            new = work.new
+            if not 0 < len(new.recipients) < 1 << PLACES:
+                raise SpoolFailed(f"a letter cannot have {len(new.recipients)} recipients")
+            letter_id = new.id or names.queue_id(self._place.random)
+            local, domain = (None, None) if new.sender is None else (new.sender.local, new.sender.domain)
+            work.stored = key, letter_id
+            letters.append(
+                (
+                    key,
+                    letter_id,
+                    local,
+                    domain,
+                    new.body,
+                    work.size,
+                    new.received,
+                    new.client,
+                    new.held,
+                    work.file,
+                )
+            )
+            if work.data is not None:
+                contents.append((key, zlib.crc32(work.data), work.data))
+            token = names.token(self._place.random) if work.claim and not new.held else None
+            taken = []
+            place = key << PLACES
+            for address, due in new.recipients:
+                if token is not None and due <= now:
+                    recipients.append(
+                        (place, address.local, address.domain, due, False, until, self.node, token)
+                    )
+                    taken.append(Recipient(place, address, due))
+                else:
+                    recipients.append((place, address.local, address.domain, due, new.held, due, None, None))
+                place += 1
+            work.value = None
+            if token is not None and taken:
+                letter = Letter(letter_id, new.sender, new.body, work.size, new.received, new.client)
+                work.value = (
+                    Claim(letter, tuple(taken), token),
+                    self._content(work.file, work.size, work.data),
+                )
+        self._last_key = key
+        self._rows(sql.LETTER, letters)
+        self._rows(sql.CONTENT, contents)
+        self._rows(sql.RECIPIENT, recipients)
+
+    def _content(self, file: str | None, size: int, data: bytes | None) -> IContent:
+        if file is not None:
+            return self._place.file(file, size)
+        return HeldContent(data or b"")
+
+    def _forget_served(self, works: Sequence[Settle]) -> None:
+        """Delete the one recipient of each claim, and the letters that have none left."""
+        for count, portion in sql.portions(works):
+            keys = [work.settlements[0].key for work in portion]
+            self.execute(sql.SERVED[count], keys + [work.claim.token for work in portion])
+            if self.changes() != count:
+                raise StaleClaim(f"{portion[0].claim.letter.id}: the claim is not current any more")
+        self.drop_empty([work.settlements[0].key >> PLACES for work in works])
+
+    def drop_empty(self, letters: Sequence[int]) -> None:
+        """Delete those of the letters (by key) that have no recipient left."""
+        gone: list[int] = []
+        for count, portion in sql.portions(letters):
+            for key, file in self.execute(sql.EMPTY[count], portion):
+                gone.append(key)
+                if file is not None:
+                    self.unused.append(file)
+        for texts in (sql.NO_CONTENT, sql.NO_ATTEMPT):
+            for count, portion in sql.portions(gone):
+                self.execute(texts[count], portion)
+
+    def settle(self, work: Settle) -> None:
+        """Record outcomes, and store the bounce. Errors: `StaleClaim`."""
+        claim = work.claim
+        mine = {recipient.key for recipient in claim.recipients}
+        for settlement in work.settlements:
+            if settlement.key not in mine or not self._settled(claim, settlement):
+                raise StaleClaim(f"{claim.letter.id}: the claim is not current any more")
+        if work.bounce is not None:
+            new, data = work.bounce
+            self.insert((Insert(work.deferred, new, False, data),))
+        if claim.recipients:
+            self.drop_empty((claim.recipients[0].key >> PLACES,))
+
+    def _settled(self, claim: Claim, settlement: Settlement) -> bool:
+        key = settlement.key
+        if not isinstance(settlement.outcome, Postponed):
+            self.execute(sql.SERVED[1], (key, claim.token))
+            return self.changes() == 1
+        reply = str(settlement.outcome.reply) if settlement.attempted else None
+        found = self.execute(
+            sql.POSTPONE, (settlement.due, settlement.attempted, reply, key, claim.token)
+        ).fetchall()
+        if found and reply is not None:
+            letter = key >> PLACES
+            ((last,),) = self.execute("SELECT max(number) FROM attempt WHERE letter = ?", (letter,))
+            number = (last or 0) + 1
+            self.execute(
+                f"INSERT INTO attempt VALUES (?, ?, {RECORD}, ?, ?, ?, ?)",
+                (letter, number, self.seconds(), *found[0], reply),
+            )
+            self.execute("DELETE FROM attempt WHERE letter = ? AND number <= ?", (letter, number - ATTEMPTS))
+        return bool(found)
+
+    def claim(self, limit: int) -> list[ClaimedLetter]:
+        """Claim what is due of at most `limit` letters."""
+        now = self.seconds()
+        letters: dict[int, None] = {}
+        for (key,) in self.execute(sql.DUE, (now,)):
+            if key >> PLACES not in letters:
+                if len(letters) == limit:
+                    break
+                letters[key >> PLACES] = None
+        return [self._take(letter, now) for letter in letters]
+
+    def _take(self, key: int, now: float) -> ClaimedLetter:
+        token = names.token(self._place.random)
+        rows: list[Row] = self.execute(
+            sql.TAKE, (now + self._place.lease, self.node, token, *span(key), now)
+        ).fetchall()
+        recipients = tuple(
+            Recipient(row[0], Address(row[1], row[2]), row[3], row[4], row[5]) for row in sorted(rows)
+        )
+        ((letter_id, local, domain, body, size, received, client, file, data),) = self.execute(
+            sql.READ, (key,)
+        )
+        sender = None if local is None else Address(local, domain)
+        letter = Letter(letter_id, sender, body, size, received, client)
+        return Claim(letter, recipients, token), self._content(file, size, data)
+
+    def renew(self, claims: Sequence[Claim]) -> None:
+        """Lengthen the lease of claims that are current."""
+        until = self.seconds() + self._place.lease
+        for claim in claims:
+            # One statement for each letter, however many recipients it has: commits wait meanwhile.
+            keys = span(claim.recipients[0].key >> PLACES)
+            self.execute(
+                "UPDATE recipient SET ready = ? WHERE key BETWEEN ? AND ? AND token = ?",
+                (until, *keys, claim.token),
+            )
+
+    def next_due(self) -> float | None:
+        """The earliest moment at which there is something for this node to claim."""
+        now = self.seconds()
+        for (ready,) in self.execute(
+            "SELECT ready FROM recipient WHERE held = 0 AND (node IS NOT ?1 OR ready <= ?2)"
+            " ORDER BY ready LIMIT 1",
+            (self.node, now),
+        ):
+            return float(ready)
+        return None
+
+    def requeue(self, letter_id: str | None) -> int:
+        """Make waiting recipients due now; how many there were."""
+        now = self.seconds()
+        where = "(token IS NULL OR ready <= ?1)"
+        arguments: tuple[Any, ...] = (now,)
+        if letter_id is not None:
+            key = self.key_of(letter_id)
+            if key is None:
+                return 0
+            where += " AND key BETWEEN ?2 AND ?3"
+            arguments = (now, *span(key))
+        self.execute(
+            "UPDATE recipient SET due = min(due, ?1), ready = min(due, ?1), node = NULL, token = NULL"
+            f" WHERE {where}",
+            arguments,
+        )
+        return self.changes()
+
+    def set_held(self, letter_id: str, held: bool) -> bool:
+        """Set a letter aside, or end that. False if there is no such letter."""
+        key = self.key_of(letter_id)
+        if key is None:
+            return False
+        self.execute("UPDATE letter SET held = ? WHERE key = ?", (held, key))
+        self.execute("UPDATE recipient SET held = ? WHERE key BETWEEN ? AND ?", (held, *span(key)))
+        return True
+
+    def delete(self, letter_id: str) -> bool:
+        """Remove a letter. False if there is no such letter."""
+        key = self.key_of(letter_id)
+        if key is None:
+            return False
+        self.execute("DELETE FROM recipient WHERE key BETWEEN ? AND ?", span(key))
+        self.drop_empty((key,))
+        return True
+
+    def take_back(self, letters: Iterable[tuple[int, str]]) -> None:
+        """Remove letters, by key and id, that must not be there: their commit was reported as failed."""
+        for key, letter_id in letters:
+            if self.key_of(letter_id) == key:
+                self.delete(letter_id)
+
+    def key_of(self, letter_id: str) -> int | None:
+        """The key of a letter."""
+        for (key,) in self.execute("SELECT key FROM letter WHERE id = ?", (letter_id,)):
+            return int(key)
+        return None

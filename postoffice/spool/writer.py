@@ -1,0 +1,260 @@
+"""The one thread that changes the database, committing in groups.
+
+Whatever is handed in while a commit is being synced is done by the next transaction, so that fifty
+sessions pay for one sync; what comes alone waits for nothing. One call into the reactor answers a
+whole group, and only after COMMIT returned, which with `synchronous=FULL` is after the sync.
+
+An error of SQLite or the disk fails the whole group: nothing of it is acknowledged, the connection
+is closed, and the database is checked and opened again before the next group. If a COMMIT failed
+half-way the letters of its group are taken back then, so that a refused letter does not turn up.
+
+Checkpoints run here between groups, so that they never meet a commit.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import apsw
+
+from postoffice.interfaces import SpoolFailed, SpoolFull
+from postoffice.spool import schema
+from postoffice.spool.content import trouble
+from postoffice.spool.home import Home, sync_directory
+from postoffice.spool.store import Place, Store
+from postoffice.spool.work import Insert, Work
+from postoffice.spool.workers import Clockwork
+
+GROUP = 256
+"""Most things done by one transaction: bounds how long the last one waits for the first."""
+
+WAL_PAGES = 2000
+"""Pages in the write-ahead log that call for a checkpoint."""
+
+IDLE = 1.0
+"""Seconds without work after which the write-ahead log is emptied."""
+
+CACHE = 4 * 1024
+"""KiB of database pages kept in memory."""
+
+BUSY = 10_000
+"""Milliseconds to wait for another process that writes (a tool, another node)."""
+
+
+class Writer:
+    """The thread. `discard` is called in it with the names of content files that may be removed."""
+
+    def __init__(
+        self, reactor: Clockwork, home: Home, place: Place, discard: Callable[[list[str]], None]
+    ) -> None:
+        self._reactor = reactor
+        self._home = home
+        self._place = place
+        self._discard = discard
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._connection: apsw.Connection | None = None
+        self._store: Store | None = None
+        self._node = 0
+        self._log = 0
+        self._checked = 0
+        self._taken_back: list[Insert] = []
+        self._damage: str | None = None
+
+    def open(self) -> None:
+        """Open the database and recover; called in a thread, before `start`. Errors: `SpoolFailed`."""
+        try:
+            self._connect()
+            self._recover()
+        except (apsw.Error, OSError) as error:
+            meaning = self._meaning(error)
+            self._disconnect()
+            raise meaning from error
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, work: Work) -> None:
+        """Hand something in; in the reactor."""
+        self._queue.put(work)
+
+    def stop(self) -> None:
+        """Finish what was handed in, close the database and end the thread; waits for it."""
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    # The rest runs in the thread.
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            try:
+                first = self._queue.get(timeout=IDLE if self._log else None)
+            except Empty:
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                continue
+            group: list[Work] = []
+            ending = first is None
+            if first is not None:
+                group.append(first)
+            while not self._queue.empty() and len(group) < GROUP and not ending:
+                work = self._queue.get()
+                if work is None:
+                    ending = True
+                else:
+                    group.append(work)
+            if group:
+                self._do(group)
+        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self._disconnect()
+
+    def _do(self, group: list[Work]) -> None:
+        """Do a group, answer it, and clear up behind it."""
+        try:
+            store = self._ready()
+            if any(isinstance(work, Insert) and work.file is not None for work in group):
+                sync_directory(self._home.contents)
+            self._commit(store, group)
+            unused, store.unused = store.unused, []
+            unused += [work.file for work in group if isinstance(work, Insert) and work.file and work.error]
+        except Exception as error:
+            self._failed(group, error)
+            unused = []
+        self._reactor.callFromThread(_answer, group)
+        if unused:
+            self._discard(unused)
+        if self._log - self._checked > WAL_PAGES:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _commit(self, store: Store, group: list[Work]) -> None:
+        store.execute("BEGIN IMMEDIATE")
+        try:
+            store.apply(group)
+        except Exception as error:
+            if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
+                raise
+            # One of them cannot be done: find out which, and do the others.
+            store.execute("ROLLBACK")
+            store.unused = []
+            store.execute("BEGIN IMMEDIATE")
+            store.apply_apart(group)
+        store.execute("COMMIT")
+
+    def _failed(self, group: list[Work], error: Exception) -> None:
+        """Acknowledge nothing of a group, and have its letters taken back."""
+        meaning = self._meaning(error)
+        self._disconnect()
+        self._taken_back += [work for work in group if isinstance(work, Insert)]
+        for work in group:
+            work.value = None
+            work.error = work.error or meaning
+        try:
+            self._ready(check=not isinstance(meaning, SpoolFull))
+        except Exception:
+            # The next group tries again, and is told what it meets.
+            self._disconnect()
+
+    def _meaning(self, error: Exception) -> SpoolFull | SpoolFailed:
+        if isinstance(error, apsw.Error):
+            number = self._connection.system_errno if self._connection is not None else 0
+            if isinstance(error, apsw.FullError) or (
+                isinstance(error, apsw.IOError | apsw.CantOpenError)
+                and number in (errno.ENOSPC, errno.EDQUOT)
+            ):
+                return SpoolFull(f"{self._home.database}: {error}")
+            return SpoolFailed(f"{self._home.database}: {error}")
+        return trouble(error)
+
+    def _ready(self, check: bool = True) -> Store:
+        """The store, opened again where an error closed it."""
+        if self._damage is not None:
+            raise SpoolFailed(self._damage)
+        if self._connection is None:
+            connection = self._connect()
+            fault = schema.fault(connection) if check else None
+            if fault is not None:
+                self._damage = f"{self._home.database}: {fault}"
+                raise SpoolFailed(self._damage)
+        assert self._store is not None
+        if self._taken_back:
+            self._store.execute("BEGIN IMMEDIATE")
+            self._store.take_back(work.stored for work in self._taken_back if work.stored is not None)
+            self._store.execute("COMMIT")
+            unused, self._store.unused = self._store.unused, []
+            unused += [work.file for work in self._taken_back if work.file is not None]
+            self._taken_back = []
+            self._discard(unused)
+        return self._store
+
+    def _connect(self) -> apsw.Connection:
+        self._connection = connection = apsw.Connection(
+            self._home.database, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=64
+        )
+        connection.set_busy_timeout(BUSY)
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("mmap_size", 0)
+        connection.pragma("cache_size", -CACHE)
+        connection.pragma("temp_store", "MEMORY")
+        connection.pragma("journal_size_limit", 4 * WAL_PAGES * schema.PAGE)
+        connection.set_wal_hook(self._grown)
+        self._store = Store(connection, self._place, self._node)
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._store = self._connection, None, None
+        self._log = self._checked = 0
+        if connection is not None:
+            try:
+                connection.close(True)
+            except apsw.Error:
+                # It is forgotten anyway; what it did not say before it cannot acknowledge now.
+                pass
+
+    def _recover(self) -> None:
+        """Begin a new incarnation of this node: its old claims are void, its old drafts are removed."""
+        assert self._store is not None
+        execute = self._store.execute
+        execute("BEGIN IMMEDIATE")
+        ((self._node,),) = execute(
+            f"INSERT INTO node (version, name, incarnation) VALUES ({schema.RECORD}, ?, 1)"
+            " ON CONFLICT (name) DO UPDATE SET incarnation = incarnation + 1 RETURNING key",
+            (self._home.node,),
+        )
+        execute("UPDATE recipient SET node = NULL, token = NULL, ready = due WHERE node = ?", (self._node,))
+        execute("COMMIT")
+        self._home.sweep(row[0] for row in execute("SELECT file FROM letter WHERE file IS NOT NULL"))
+        self._store.node = self._node
+
+    def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite says after a commit how long the write-ahead log is."""
+        if pages < self._log:
+            self._checked = 0
+        self._log = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self, mode: int) -> None:
+        """Copy the write-ahead log into the database; what fails is tried again later."""
+        log, self._checked = self._log, self._log
+        if mode == apsw.SQLITE_CHECKPOINT_TRUNCATE:
+            self._log = self._checked = 0
+        if self._connection is None or not log:
+            return
+        try:
+            # Commits may be waiting, so a checkpoint waits for nobody's reading.
+            self._connection.set_busy_timeout(0)
+            self._connection.wal_checkpoint(mode=mode)
+        except apsw.Error:
+            # Nothing is lost, it is all in the log. A commit will meet the same trouble and report it.
+            pass
+        self._connection.set_busy_timeout(BUSY)
+
+
+def _answer(group: list[Work]) -> None:
+    for work in group:
+        work.answer()

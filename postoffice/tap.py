@@ -1,0 +1,187 @@
+"""`twistd postoffice`, and what `postoffice -bD` and `-bt` become.
+
+The only module that uses the global reactor. `python -m postoffice.tap serve` runs the service,
+`check` prints every setting and where it came from. Exit codes are those of sysexits(3): a bad
+configuration is EX_CONFIG, a missing file EX_NOINPUT, one that cannot be believed EX_OSFILE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import FrameType
+from typing import Any, ClassVar, NoReturn, cast
+
+from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.python.usage import Options as UsageOptions
+from zope.interface import provider
+
+from postoffice import config_file
+from postoffice.config.report import report
+from postoffice.config.settings import ConfigError, Settings
+from postoffice.interfaces import IJournal
+from postoffice.service import make_office
+from postoffice.services.journal import Journal
+from postoffice.services.privileges import service_account
+
+
+class Options(UsageOptions):
+    """Options of `twistd postoffice`."""
+
+    optParameters: ClassVar[list[list[str]]] = [
+        ["config", "C", config_file.STANDARD, "The configuration file"]
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["overrides"] = []
+
+    def opt_set(self, assignment: str) -> None:
+        """Set an option, as name=value; it wins over the file"""
+        self["overrides"].append(assignment)
+
+    opt_o = opt_set
+
+    def postOptions(self) -> None:
+        """Read the configuration before anything else; exit when it is wrong."""
+        self["settings"] = load(self["config"], self["overrides"])
+
+
+def makeService(options: Options) -> IService:
+    """The service, from parsed options; only builds objects."""
+    from twisted.internet import reactor
+
+    settings: Settings = options["settings"]
+    parent = options.parent
+    try:
+        account = service_account(settings.user)
+        office = make_office(settings, account, reactor, foreground=bool(parent and parent["nodaemon"]))
+    except (LookupError, OSError) as error:
+        fail(os.EX_CONFIG, str(error))
+    office.fatal = partial(_fatal, reactor, office.parts.journal)
+    _log_what_breaks(office.parts.journal)
+    _raise_limits()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The reactor puts its own handlers in place when it starts, so ours come after that.
+    cast(Any, reactor).callWhenRunning(_handle_signals, reactor, office.parts.journal)
+    # What was loaded so far stays; a full collection that need not look at it is a shorter stall.
+    gc.collect()
+    gc.freeze()
+    return cast(IService, office)
+
+
+def _fatal(reactor: Any, journal: Journal, text: str) -> None:
+    """Say why the service cannot go on, stop in good order, and exit with EX_OSERR."""
+    journal.fatal(text)
+    # twistd has no way to pass an exit code; what runs last sets it.
+    reactor.addSystemEventTrigger("after", "shutdown", os._exit, os.EX_OSERR)
+    # It may not run yet: some errors come before anything was waited for.
+    reactor.callWhenRunning(reactor.stop)
+
+
+def _raise_limits() -> None:
+    """Sessions and attempts take a descriptor each; the soft limit is made for programs that select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_what_breaks(journal: IJournal) -> None:
+    """What Twisted has to say goes to the journal when it is about something broken."""
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        if event.get("log_level") in (LogLevel.error, LogLevel.critical):
+            failure = event.get("log_failure")
+            journal.error(formatEvent(event) or "unhandled error", failure.value if failure else None)
+
+    globalLogPublisher.addObserver(observe)
+
+
+def _handle_signals(reactor: Any, journal: IJournal) -> None:
+    """SIGTERM and SIGINT stop in good order, however often they come, and the exit code is 0 then.
+
+    Twisted's own handlers would end the process by the same signal once more.
+    """
+
+    def stop() -> None:
+        with contextlib.suppress(ReactorNotRunning):
+            reactor.stop()
+
+    def restart_instead() -> None:
+        journal.warning("changed settings are not re-read; restart to apply them")
+
+    for number, action in (
+        (signal.SIGTERM, stop),
+        (signal.SIGINT, stop),
+        (signal.SIGHUP, restart_instead),
+    ):
+        signal.signal(number, partial(_in_reactor, reactor, action))
+
+
+def _in_reactor(reactor: Any, action: Callable[[], None], _number: int, _frame: FrameType | None) -> None:
+    reactor.callFromThread(action)
+
+
+def load(path: str, overrides: Sequence[str]) -> Settings:
+    """Read the configuration, or say what is wrong with it and exit."""
+    try:
+        return config_file.load(path, overrides)
+    except ConfigError as error:
+        fail(os.EX_CONFIG, *(str(problem) for problem in error.problems))
+    except config_file.Untrusted as error:
+        fail(os.EX_OSFILE, str(error))
+    except FileNotFoundError:
+        fail(os.EX_NOINPUT, f"{path}: there is no such configuration file; name one with -C FILE")
+    except PermissionError as error:
+        fail(os.EX_NOPERM, str(error))
+    except OSError as error:
+        fail(os.EX_OSFILE, f"{path}: {error.strerror}")
+
+
+def fail(code: int, *problems: str) -> NoReturn:
+    """Print what is wrong on standard error and exit."""
+    for problem in problems:
+        print(f"postoffice: {problem}", file=sys.stderr)
+    sys.exit(code)
+
+
+@provider(ILogObserver)
+def no_log(event: LogEvent) -> None:
+    """Stands in for twistd's own log when the journal says everything worth saying."""
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Run the service under twistd: in the foreground, or with --daemon in the background."""
+    from twisted.scripts.twistd import run
+
+    words = list(arguments)
+    daemon = "--daemon" in words
+    if daemon:
+        words.remove("--daemon")
+    head = ["twistd", "--pidfile=", "--logger=postoffice.tap.logger", *([] if daemon else ["--nodaemon"])]
+    sys.argv = [*head, "postoffice", *words]
+    run()
+
+
+def logger() -> Callable[[LogEvent], None]:
+    """What twistd is told to log to."""
+    return cast(Callable[[LogEvent], None], no_log)
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Print every setting and where it came from; exit with EX_CONFIG when something is wrong."""
+    options = Options()
+    options.parseOptions(list(arguments))
+    print(report(options["settings"]))
+
+
+if __name__ == "__main__":
+    {"serve": serve, "check": check}[sys.argv[1]](sys.argv[2:])

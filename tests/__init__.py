@@ -1,0 +1,1 @@
+"""Tests of Postoffice; the folders mirror the program's, and `live` runs against real programs."""

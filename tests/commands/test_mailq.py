@@ -1,0 +1,112 @@
+"""mailq prints the queue as the specification draws it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.commands.mailq import table
+from tests.commands.support import CommandCase
+
+
+def entry(letter_id: str, received: float = 0.0, **more: Any) -> dict[str, Any]:
+    usual = {
+        "id": letter_id,
+        "size": 4096,
+        "received": received,
+        "sender": "alice@example.org",
+        "held": False,
+        "busy": False,
+        "recipients": [{"address": "carol@example.net", "last": ""}],
+    }
+    return usual | more
+
+
+class Table(SynchronousTestCase):
+    def test_long_reasons_are_cut(self) -> None:
+        lines = list(table([entry("A", recipients=[{"address": "x", "last": "y" * 99}])]))
+        self.assertEqual(lines[3], " " * 18 + "y" * 62)
+
+    def test_nothing_foreign_reaches_the_terminal(self) -> None:
+        strange = entry("\x1b[1m", sender="a\nb", recipients=[{"address": "\x9b", "last": "\x07\ud800"}])
+        for line in table([strange]):
+            self.assertTrue(line.isprintable(), line)
+
+
+class Mailq(CommandCase):
+    module = "postoffice.commands.mailq"
+
+    def test_the_table(self) -> None:
+        to = [
+            {"address": "dave@example.net", "last": ""},
+            {"address": "eve@example.net", "last": "450 4.2.1 later"},
+        ]
+        service = self.service(
+            entry("B2", 86400.0, sender=None, busy=True, recipients=to), entry("A1", size=7), {"done": True}
+        )
+        code, out, err = self.run_command("-C", self.file)
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(
+            out,
+            "   Mail Queue (2 requests)\n"
+            " --ID--  --Size-- -----Queued------ ------Sender/Recipient------\n"
+            "      A1        7  Thu Jan 01 00:00 alice@example.org\n"
+            "                                    carol@example.net\n"
+            "    *B2*     4096  Fri Jan 02 00:00 <>\n"
+            "                  450 4.2.1 later\n"
+            "                                    dave@example.net\n"
+            "                                    eve@example.net\n",
+        )
+        self.assertEqual(service.heard, [{"verb": "list", "pattern": None}])
+
+    def test_empty(self) -> None:
+        self.service({"done": True})
+        self.assertEqual(self.run_command("-C", self.file), (0, "Mail queue is empty.\n", ""))
+
+    def test_one(self) -> None:
+        self.service(entry("A1"), {"done": True})
+        self.assertIn("(1 request)\n", self.run_command(f"-C{self.file}")[1])
+
+    def test_patterns(self) -> None:
+        for given, pattern in (
+            ("-qIab", {"field": "id", "text": "ab"}),
+            ("-qSx@y", {"field": "sender", "text": "x@y"}),
+            ("-qRz", {"field": "recipient", "text": "z"}),
+            ("-qfoo", {"field": "any", "text": "foo"}),
+            ("-qR", {"field": "any", "text": "R"}),
+            ("-q", None),
+        ):
+            self.control = os.path.join(self.folder, f"control{given.replace('/', '')}")
+            service = self.service({"done": True})
+            self.run_command("-C", self.file, "-o", f"control={self.control}", given)
+            self.assertEqual(service.heard, [{"verb": "list", "pattern": pattern}])
+
+    def test_service_is_down(self) -> None:
+        code, out, err = self.run_command("-C", self.file)
+        self.assertEqual((code, out), (os.EX_TEMPFAIL, ""))
+        self.assertEqual(err, f"mailq: the service is not running: nothing answers at {self.control}\n")
+
+    def test_refused(self) -> None:
+        self.service({"error": "not for you", "exit": os.EX_NOPERM})
+        self.assertEqual(self.run_command("-C", self.file), (os.EX_NOPERM, "", "mailq: not for you\n"))
+
+    def test_no_such_file(self) -> None:
+        code, _, err = self.run_command("-C", self.file + "x")
+        self.assertEqual(code, os.EX_NOINPUT)
+        self.assertIn(self.file + "x", err)
+
+    def test_unknown_flag(self) -> None:
+        code, _, err = self.run_command("-vZ")
+        self.assertEqual((code, err), (os.EX_USAGE, "mailq: unknown flag -Z in -vZ\n"))
+
+    def test_nobody_reads(self) -> None:
+        self.service(*[entry(f"L{n}") for n in range(5000)], {"done": True})
+        process = self.start("-C", self.file)
+        assert process.stdout is not None and process.stderr is not None and process.stdin is not None
+        process.stdout.close()
+        self.assertEqual(process.stderr.read(), b"")
+        self.assertEqual(process.wait(30), 0)
+        process.stderr.close()
+        process.stdin.close()

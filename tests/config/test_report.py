@@ -1,0 +1,60 @@
+"""The report of a check and the sample file are made from the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.config.options import OPTIONS
+from postoffice.config.report import report, sample, warnings
+from postoffice.config.settings import Settings
+
+
+class Report(SynchronousTestCase):
+    def test_every_option_with_value_and_origin(self) -> None:
+        settings = Settings.from_text(
+            'size=20m\nforbidden="bounce:a # b"\n', "f.cf", ["listen=26", "listen=27"]
+        )
+        lines = report(settings).splitlines()
+        fields = [tuple(part.strip() for part in line.rsplit(" # ", 1)) for line in lines]
+        for found in (
+            ("size=20m", "f.cf:1"),
+            ("listen=26", "-o"),
+            ("listen=27", "-o"),
+            ("clients=100", "default"),
+            ('forbidden="bounce:a # b"', "f.cf:2; not yet available"),
+            ("delay=1h", "default; not yet available"),
+            ("#localdomain=", "default: none"),
+        ):
+            self.assertIn(found, fields)
+        named = {line.lstrip("#").partition("=")[0] for line in lines}
+        self.assertEqual({option.name for option in OPTIONS} - named, set())
+
+    def test_warnings(self) -> None:
+        settings = Settings.from_text("size=1\ndebug=1\nrelay\n", "f.cf")
+        self.assertEqual(
+            warnings(settings),
+            [
+                "f.cf:2: debug: not yet available; it has no effect",
+                "f.cf:3: relay: anybody may send mail through this server",
+            ],
+        )
+        self.assertIn("# warning: f.cf:2: debug", report(settings))
+        self.assertEqual(warnings(Settings.from_text("", "f.cf")), [])
+
+
+class Sample(SynchronousTestCase):
+    def test_is_current(self) -> None:
+        kept = Path(__file__).parents[2] / "contrib" / "postoffice.cf"
+        self.assertEqual(kept.read_text("utf-8"), sample())
+
+    def test_uncommented_it_says_the_defaults(self) -> None:
+        lines = [
+            line[1:]
+            for line in sample().splitlines()
+            if line.startswith("#") and not line.startswith(("# ", "##"))
+        ]
+        said = "\n".join(line for line in lines if not line.partition("=")[2].startswith(" "))
+        self.assertGreater(said.count("\n"), 15)
+        self.assertEqual(Settings.from_text(said, "f"), Settings.from_text("", "f"))

@@ -1,0 +1,111 @@
+"""In-memory stand-ins for the seams of `postoffice.interfaces`, for tests of the parts that use them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from postoffice.interfaces import IDirectory, IResolver, MailExchanger, NoSuchDomain, ResolverFailure
+from postoffice.mail.address import Address
+from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.reply import Refusal, Reply
+
+
+@implementer(IResolver)
+class StaticResolver:
+    """A DNS of three tables; every answer is there at once.
+
+    `mx` gives (preference, host) pairs by domain: `(0, "")` is the null MX. `addresses` gives addresses by
+    host, `reverse` the PTR name by address, which counts only where `addresses` confirms it. A name that is
+    in neither `mx` nor `addresses` does not exist; asking about one of `failing` (names or addresses) fails.
+    `asked` keeps the questions in order, as ("exchangers" | "addresses" | "reverse", name).
+    """
+
+    def __init__(
+        self,
+        mx: Mapping[str, Sequence[tuple[int, str]]] | None = None,
+        addresses: Mapping[str, Sequence[str]] | None = None,
+        reverse: Mapping[str, str] | None = None,
+        failing: Iterable[str] = (),
+    ) -> None:
+        self._mx = {_plain(name): tuple(records) for name, records in (mx or {}).items()}
+        self._addresses = {_plain(name): tuple(ips) for name, ips in (addresses or {}).items()}
+        self._reverse = dict(reverse or {})
+        self._failing = {_plain(name) for name in failing}
+        self.asked: list[tuple[str, str]] = []
+
+    def exchangers(self, domain: str) -> Deferred[tuple[MailExchanger, ...]]:
+        name = _plain(domain)
+        self.asked.append(("exchangers", name))
+        if _is_ip(name):
+            return defer.succeed(())
+        problem = self._problem(name)
+        if problem is not None:
+            return defer.fail(problem)
+        records = sorted(self._mx.get(name, ()), key=lambda record: record[0])
+        return defer.succeed(tuple(MailExchanger(preference, _plain(host)) for preference, host in records))
+
+    def addresses(self, host: str) -> Deferred[tuple[str, ...]]:
+        name = _plain(host)
+        self.asked.append(("addresses", name))
+        if name not in self._failing:
+            if _is_ip(name):
+                return defer.succeed((name,))
+            if name == "localhost" and name not in self._addresses:
+                return defer.succeed(("127.0.0.1", "::1"))
+        problem = self._problem(name)
+        if problem is not None:
+            return defer.fail(problem)
+        return defer.succeed(self._addresses.get(name, ()))
+
+    def reverse(self, ip: str) -> Deferred[str | None]:
+        self.asked.append(("reverse", ip))
+        name = self._reverse.get(ip)
+        if ip in self._failing or (name is not None and _plain(name) in self._failing):
+            return defer.fail(ResolverFailure(f"{ip}: told to fail"))
+        if name is None or ip not in self._addresses.get(_plain(name), ()):
+            return defer.succeed(None)
+        return defer.succeed(_plain(name))
+
+    def _problem(self, name: str) -> Exception | None:
+        if name in self._failing:
+            return ResolverFailure(f"{name}: told to fail")
+        if name not in self._mx and name not in self._addresses:
+            return NoSuchDomain(name)
+        return None
+
+
+@implementer(IDirectory)
+class StaticDirectory:
+    """The domains of `local` are ours. `users` gives mailboxes by lower-case name, in all of them."""
+
+    def __init__(self, local: Iterable[str] = (), users: Mapping[str, Mailbox] | None = None) -> None:
+        self._local = {"", *map(_plain, local)}
+        self._users = dict(users or {})
+
+    def is_local(self, domain: str) -> bool:
+        return _plain(domain) in self._local
+
+    def resolve(self, address: Address) -> Deferred[Destination]:
+        if not self.is_local(address.domain):
+            return defer.succeed(Remote(_plain(address.domain)))
+        mailbox = self._users.get(address.local.lower())
+        if mailbox is None:
+            return defer.fail(Refusal(Reply(550, (1, 1), "No such user here")))
+        return defer.succeed(mailbox)
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(".").lower()
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Tests against real programs, in processes of their own."""

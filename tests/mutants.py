@@ -1,0 +1,449 @@
+"""Seeded defects: each must make the test that guards against it fail.
+
+MUTANTS is the table; `tests/test_mutants.py` makes a test of every row. `run` copies the program into a
+temporary directory, changes one snippet of it and runs the one named test there, in a process of its own
+that proves to have imported the copy. As a program (`python -m tests.mutants PACKAGE TEST`, in the copy)
+this module is that process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+from twisted.trial import reporter
+from twisted.trial.runner import ErrorHolder, TestLoader
+
+LIMIT = 300.0
+"""Seconds a test may take before its process is ended."""
+
+
+@frozen
+class Mutant:
+    """A defect and the test that must see it."""
+
+    checklist_id: str
+    """An item of the security checklist and a word that makes it unique: `A1_bare_lf`."""
+
+    file: str
+    """The file to change, relative to the directory that holds the package."""
+
+    old: str
+    """A snippet that is in the file exactly once."""
+
+    new: str
+    """What stands there instead."""
+
+    test: str
+    """Dotted name of one test method."""
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "A1_lf_dot_lf",
+        "postoffice/smtp/content.py",
+        "data = self._held + data",
+        'data = (self._held + data).replace(b"\\n.\\n", b"\\r\\n.\\r\\n")',
+        "tests.smtp.test_server.Smuggling.test_A1_in_one_segment_and_byte_by_byte",
+    ),
+    Mutant(
+        "A1_normalised_first",
+        "postoffice/smtp/content.py",
+        "data = self._held + data",
+        'data = (self._held + data).replace(b"\\r", b"").replace(b"\\n", b"\\r\\n")',
+        "tests.smtp.test_server.Smuggling.test_A1_in_one_segment_and_byte_by_byte",
+    ),
+    Mutant(
+        "A1_bare_dot_line",
+        "postoffice/smtp/content.py",
+        'text = raw.replace(b"\\r", b"").replace(b"\\n", b"\\r\\n")',
+        'text = raw.replace(b"\\r", b"").replace(b"\\n", b"\\r\\n").replace(b"\\r\\n.", b"\\r\\n")',
+        "tests.smtp.test_content.Decoding.test_cases",
+    ),
+    Mutant(
+        "A1_end_across_segments",
+        "postoffice/smtp/content.py",
+        '_HELD = (b"\\r\\n.\\r", b"\\r\\n.",',
+        '_HELD = (b"\\r\\n.",',
+        "tests.smtp.test_content.Decoding.test_split_at_every_index",
+    ),
+    Mutant(
+        "A1_reject_accepts",
+        "postoffice/smtp/content.py",
+        "if self._reject and text != raw:",
+        'if self._reject and b"\\n" in raw.replace(b"\\r\\n", b""):',
+        "tests.smtp.test_content.Defects.test_bare_newlines_may_be_refused",
+    ),
+    Mutant(
+        "A1_bare_newline_in_command",
+        "postoffice/smtp/server.py",
+        '_unprintable = re.compile(rb"[^ -~]").search',
+        '_unprintable = re.compile(rb"[^ -~\\r\\n]").search',
+        "tests.smtp.test_server.Smuggling.test_A1_bare_newlines_in_commands",
+    ),
+    Mutant(
+        "A3_content_left_early",
+        "postoffice/smtp/server.py",
+        "        if rest is None:\n",
+        '        if self._decoder.defect:\n            rest = rest or b""\n        if rest is None:\n',
+        "tests.smtp.test_server.LongLines.test_A3_content",
+    ),
+    Mutant(
+        "A3_rest_of_command_read",
+        "postoffice/smtp/framing.py",
+        "        self._at = end + 2\n",
+        "        self._at = min(end + 2, self._at + self._limit + 1)\n",
+        "tests.smtp.test_server.LongLines.test_A3_commands",
+    ),
+    Mutant(
+        "A3_no_line_limit",
+        "postoffice/smtp/content.py",
+        "                self._long = True\n",
+        "",
+        "tests.smtp.test_server.LongLines.test_A3_content",
+    ),
+    Mutant(
+        "A5_nothing_checked_behind",
+        "postoffice/smtp/server.py",
+        "if verb in _LAST_IN_GROUP and self._lines:",
+        'if verb == b"QUIT" and self._lines:',
+        "tests.smtp.test_server.Pipelining.test_A5_nothing_behind_the_last_of_a_group",
+    ),
+    Mutant(
+        "A5_content_before_354",
+        "postoffice/smtp/server.py",
+        '                if self._lines:\n                    self._next = self._refuse_and_close("DATA"',
+        '                if False:\n                    self._next = self._refuse_and_close("DATA"',
+        "tests.smtp.test_server.Pipelining.test_A5_content_before_the_354",
+    ),
+    Mutant(
+        "A5_talk_before_banner",
+        "postoffice/smtp/server.py",
+        "        elif self._lines:\n            self._next",
+        "        elif False:\n            self._next",
+        "tests.smtp.test_server.Pipelining.test_A5_bytes_before_the_banner",
+    ),
+    Mutant(
+        "A5_second_event_unanswered",
+        "postoffice/smtp/server.py",
+        "        if self._unanswered is not None:\n            raise",
+        "        if False:\n            raise",
+        "tests.smtp.test_server.Protocol.test_one_event_at_a_time",
+    ),
+    Mutant(
+        "A5_unread_replies",
+        "postoffice/server/link.py",
+        "if self._waiting is not None and not self._choked:",
+        "if self._waiting is not None:",
+        "tests.server.test_session.Limiting.test_a_client_that_reads_nothing_is_not_read_for_ever",
+    ),
+    Mutant(
+        "A6_control_characters",
+        "postoffice/smtp/server.py",
+        '_unprintable = re.compile(rb"[^ -~]").search',
+        '_unprintable = re.compile(rb"[\\r\\n\\x80-\\xff]").search',
+        "tests.smtp.test_server.Injection.test_A6_envelopes",
+    ),
+    Mutant(
+        "A6_helo_with_parentheses",
+        "postoffice/smtp/grammar.py",
+        '_HOST = re.compile(rb"[!#-\'*+./0-9:=?A-Z\\[\\]^_`a-z{|}~-]{1,255}\\Z").match',
+        '_HOST = re.compile(rb"[!-~]{1,255}\\Z").match',
+        "tests.smtp.test_grammar.Hosts.test_A6_bad",
+    ),
+    Mutant(
+        "A6_path_with_a_tail",
+        "postoffice/smtp/grammar.py",
+        '_PATH = re.compile(rb"<%b%b>(?= |\\Z)"',
+        '_PATH = re.compile(rb"<%b%b>"',
+        "tests.smtp.test_grammar.Paths.test_bad",
+    ),
+    Mutant(
+        "A7_header_looked_through_anew",
+        "postoffice/server/intake.py",
+        "self._look_at = min(2 * size, HEADER_LIMIT + 1)",
+        "self._look_at = 0",
+        "tests.live.test_checklist.EveryOctet.test_A7_a_header_in_small_pieces",
+    ),
+    Mutant(
+        "A7_strict_ascii",
+        "postoffice/smtp/server.py",
+        "        if _unprintable(line):\n",
+        '        if not line.decode("ascii").isprintable():\n',
+        "tests.smtp.test_server.EveryOctet.test_A7_every_octet_in_every_position",
+    ),
+    Mutant(
+        "D6_guessable_ids",
+        "postoffice/spool/names.py",
+        "number = random.getrandbits(96)",
+        "number = 1",
+        "tests.spool.test_sqlite.Contract.test_ids_are_short_unlike_and_plain",
+    ),
+    Mutant(
+        "D6_spool_modes_left_to_the_umask",
+        "postoffice/spool/home.py",
+        "    os.fchmod(descriptor, 0o600)\n",
+        "",
+        "tests.spool.test_sqlite.Directory.test_modes_whatever_the_umask",
+    ),
+    Mutant(
+        "E1_answered_before_the_commit",
+        "postoffice/spool/writer.py",
+        '        store.execute("COMMIT")\n\n',
+        "        self._reactor.callFromThread(_answer, group.copy())\n"
+        '        group.clear()\n        store.execute("COMMIT")\n\n',
+        "tests.spool.test_crash.Killed.test_at_random_moments",
+    ),
+    Mutant(
+        "E1_failed_sync_acknowledged",
+        "postoffice/spool/writer.py",
+        "work.error = work.error or meaning",
+        "pass",
+        "tests.spool.test_faults.FailingCalls.test_sync_of_a_commit",
+    ),
+    Mutant(
+        "E1_refused_letters_turn_up",
+        "postoffice/spool/writer.py",
+        "if self._taken_back:",
+        "if False:",
+        "tests.spool.test_faults.FailingCalls.test_syncs_that_fail_for_a_while",
+    ),
+    Mutant(
+        "E1_stale_claim_settles",
+        "postoffice/spool/store.py",
+        "return bool(found)",
+        "return True",
+        "tests.spool.test_sqlite.Contract.test_a_lapsed_claim_that_was_taken_again_is_stale",
+    ),
+    Mutant(
+        "C4_delivered_to_ignored",
+        "postoffice/delivery/mailbox.py",
+        "if _key(recipient.address) in seen",
+        "if False",
+        "tests.delivery.test_mailbox.LoopTests.test_own_line_is_a_loop",
+    ),
+    Mutant(
+        "C4_body_scanned",
+        "postoffice/delivery/mailbox.py",
+        'headers.values(b"Delivered-To")',
+        "[line[13:].strip() for line in begin.splitlines()]",
+        "tests.delivery.test_mailbox.LoopTests.test_other_lines_are_none",
+    ),
+    Mutant(
+        "D3_links_followed",
+        "postoffice/delivery/mbox.py",
+        "os.O_APPEND | os.O_NOFOLLOW",
+        "os.O_APPEND",
+        "tests.delivery.test_mbox.UnsafeTests.test_symbolic_link",
+    ),
+    Mutant(
+        "D3_several_names",
+        "postoffice/delivery/mbox.py",
+        "status.st_nlink > 1",
+        "False",
+        "tests.delivery.test_mbox.UnsafeTests.test_hard_link",
+    ),
+    Mutant(
+        "D3_any_owner",
+        "postoffice/delivery/mbox.py",
+        "status.st_uid != os.geteuid()",
+        "False",
+        "tests.delivery.test_mbox.UnsafeTests.test_another_owner",
+    ),
+    Mutant(
+        "D3_part_left",
+        "postoffice/delivery/mbox.py",
+        "os.ftruncate(self._descriptor, self._size)",
+        "pass",
+        "tests.delivery.test_mbox.MboxTests.test_full_at_every_octet_leaves_it_as_it_was",
+    ),
+    Mutant(
+        "D3_any_name",
+        "postoffice/directory/accounts.py",
+        "bool(_NAME.match(name)) and",
+        "",
+        "tests.directory.test_accounts.VirtualUsersTests.test_names_unfit_for_a_path",
+    ),
+    Mutant(
+        "D7_not_quoted",
+        "postoffice/delivery/lines.py",
+        '_LINE.sub(b">", data[first:])',
+        "data[first:]",
+        "tests.delivery.test_mbox.MboxTests.test_d7_a_line_like_a_separator_does_not_split_a_letter",
+    ),
+    Mutant(
+        "D7_not_to_be_undone",
+        "postoffice/delivery/lines.py",
+        "(?=>*+From )",
+        "(?=From )",
+        "tests.delivery.test_lines.LineWriterTests.test_quoting_can_be_undone",
+    ),
+    Mutant(
+        "E1_commits_not_synced",
+        "postoffice/spool/writer.py",
+        'connection.pragma("synchronous", "FULL")',
+        'connection.pragma("synchronous", "NORMAL")',
+        "tests.live.test_sync_order.SyncOrder.test_ten_sessions",
+    ),
+    Mutant(
+        "E1_replies_before_the_sync",
+        "postoffice/spool/writer.py",
+        '        store.execute("COMMIT")\n\n',
+        "        self._reactor.callFromThread(_answer, group.copy())\n"
+        '        group.clear()\n        store.execute("COMMIT")\n\n',
+        "tests.live.test_sync_order.SyncOrder.test_ten_sessions",
+    ),
+    Mutant(
+        "E1_content_files_not_synced",
+        "postoffice/spool/content.py",
+        "            os.fsync(descriptor)\n",
+        "",
+        "tests.live.test_sync_order.SyncOrder.test_ten_sessions",
+    ),
+    Mutant(
+        "E1_content_directory_not_synced",
+        "postoffice/spool/writer.py",
+        "                sync_directory(self._home.contents)\n",
+        "                pass\n",
+        "tests.live.test_sync_order.SyncOrder.test_ten_sessions",
+    ),
+    Mutant(
+        "E1_claims_of_the_dead_kept",
+        "postoffice/spool/writer.py",
+        '"UPDATE recipient SET node = NULL, token = NULL, ready = due WHERE node = ?", (self._node,)',
+        '"SELECT 1"',
+        "tests.live.test_nothing_lost.NothingLost.test_resumes_at_once",
+    ),
+)
+
+
+@frozen
+class Result:
+    """What came of a test."""
+
+    imported: str
+    """The file the package was imported from."""
+
+    broken: list[str]
+    """What could not even be loaded."""
+
+    ran: int
+    failures: list[str]
+    skipped: list[str]
+
+
+class BadMutant(Exception):
+    """The mutant, or the run of its test, shows nothing; the message says why."""
+
+
+def copy(source: Path, destination: Path, package: str) -> None:
+    """Copy the package, and show the tests beside it through a link, so that the copy is what they import."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(source / package, destination / package, ignore=ignore)
+    (destination / "tests").symlink_to(source / "tests", target_is_directory=True)
+
+
+def change(mutant: Mutant, directory: Path) -> None:
+    """Plant the defect in the copy; it must still be Python."""
+    path = directory / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise BadMutant(
+            f"{mutant.file} holds the snippet {text.count(mutant.old)} times, not once: {mutant.old!r}"
+        )
+    changed = text.replace(mutant.old, mutant.new)
+    compile(changed, str(path), "exec")
+    path.write_text(changed, encoding="utf-8")
+
+
+def execute(directory: Path, package: str, test: str) -> Result:
+    """Run one test in the copy; BadMutant when its process ends without a word."""
+    environment = os.environ | {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.mutants", package, test],
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    try:
+        result = Result(**json.loads(process.stdout.rpartition("\n")[2]))
+    except ValueError:
+        raise BadMutant(
+            f"the test's process said nothing, status {process.returncode}: {process.stderr}"
+        ) from None
+    if not Path(result.imported).resolve().is_relative_to(directory.resolve()):
+        raise BadMutant(f"{package} was imported from {result.imported}, not from the copy {directory}")
+    if result.broken:
+        raise BadMutant(f"{test} cannot be loaded: {result.broken[0]}")
+    if result.ran != 1:
+        raise BadMutant(f"{test} names {result.ran} tests, not one")
+    return result
+
+
+def run(mutant: Mutant, source: Path, scratch: Path, package: str = "postoffice") -> list[str]:
+    """What the test says of the defect: tracebacks, none if it did not see it; [] also if it was skipped.
+
+    BadMutant where that would prove nothing: a snippet that is not there once, a test that cannot be loaded
+    or fails without the defect as well.
+    """
+    for name in ("sound", "mutant"):
+        (scratch / name).mkdir(parents=True)
+        copy(source, scratch / name, package)
+    change(mutant, scratch / "mutant")
+    sound = execute(scratch / "sound", package, mutant.test)
+    if sound.skipped:
+        raise unittest.SkipTest(sound.skipped[0])
+    if sound.failures:
+        raise BadMutant(f"{mutant.test} fails without the defect as well: {sound.failures[0]}")
+    return execute(scratch / "mutant", package, mutant.test).failures
+
+
+class Witness(reporter.TestResult):
+    """Counts the tests that ran and keeps what they reported."""
+
+    def told(self) -> list[str]:
+        """Every failure and error, as text."""
+        return [self._getFailure(fault).getTraceback() for _, fault in [*self.failures, *self.errors]]
+
+
+def main(package: str, name: str) -> None:
+    """Run the named test in the current directory; prints a Result as the last line."""
+    sys.stdout.flush()
+    words = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    imported = str(importlib.import_module(package).__file__)
+    found: list[Any] = []
+    pending: list[Any] = [TestLoader().loadByName(name)]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, unittest.TestSuite):
+            pending.extend(item)
+        else:
+            found.append(item)
+    broken = [str(item.error[1]) for item in found if isinstance(item, ErrorHolder)]
+    witness = Witness()
+    if not broken:
+        for test in found:
+            test(witness)
+    skipped = [str(reason) for _, reason in witness.skips]
+    result = Result(imported, broken, witness.testsRun, witness.told(), skipped)
+    words.write(json.dumps(asdict(result)))
+    words.flush()
+    # A test that a defect broke may leave threads behind that would keep the process from ending.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

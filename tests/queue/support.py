@@ -1,0 +1,174 @@
+"""What tests of the queue share: a scheduler on the in-memory spool, deliveries that answer from a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from postoffice.interfaces import IContent, IDelivery, IDirectory, IJournal, NewLetter
+from postoffice.mail.address import Address
+from postoffice.mail.client import Client
+from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.envelope import Envelope, Letter, Recipient
+from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
+from postoffice.mail.reply import Refusal, Reply
+from postoffice.queue.scheduler import QueueSettings, Scheduler
+from postoffice.spool.memory import MemorySpool, Shelf
+
+SENDER = Address("sender", "example.org")
+FINE = Delivered(Reply(250, (0, 0), "taken"))
+LATER = Postponed(Reply(451, (4, 1), "not now"), "mx.example.net")
+NEVER = Failed(Reply(550, (1, 1), "no such user"), "mx.example.net")
+WAITS = (300, 900, 3600)
+
+
+@implementer(IDirectory)
+class Directory:
+    """example.org is ours, with a Maildir for every name but `nobody`; `unknown` cannot be looked up."""
+
+    def is_local(self, domain: str) -> bool:
+        return domain.lower() in ("", "example.org")
+
+    def resolve(self, address: Address) -> Deferred[Destination]:
+        if address.local == "nobody":
+            raise Refusal(Reply(550, (1, 1), "No such user here"))
+        if address.local == "unknown":
+            raise Refusal(Reply(451, (4, 3), "try again"))
+        if address.local == "bug":
+            raise ZeroDivisionError
+        if self.is_local(address.domain):
+            return succeed(Mailbox("maildir", f"/mail/{address.local}", address.local))
+        return succeed(Remote(address.domain))
+
+
+@implementer(IDelivery)
+class Delivery:
+    """Answers each attempt at once with `answer`, or keeps it in `open` until the test answers it."""
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Recipient], Outcome] | None = lambda recipient: FINE
+        self.attempts: list[tuple[str, Destination, list[str]]] = []
+        self.open: list[tuple[Sequence[Recipient], Deferred[dict[int, Outcome]]]] = []
+        self.contents: list[bytes | None] = []
+
+    def deliver(
+        self, letter: Letter, content: IContent, destination: Destination, recipients: Sequence[Recipient]
+    ) -> Deferred[dict[int, Outcome]]:
+        self.attempts.append((letter.id, destination, [str(r.address) for r in recipients]))
+        self.contents.append(content.held)
+        if self.answer is not None:
+            answer = self.answer
+            return succeed({recipient.key: answer(recipient) for recipient in recipients})
+        waiting: Deferred[dict[int, Outcome]] = Deferred()
+        self.open.append((recipients, waiting))
+        return waiting
+
+    def finish(self, outcome: Outcome = FINE) -> None:
+        """Answer the attempt that has waited longest."""
+        recipients, waiting = self.open.pop(0)
+        waiting.callback({recipient.key: outcome for recipient in recipients})
+
+    def stop(self) -> Deferred[None]:
+        return succeed(None)
+
+
+@implementer(IJournal)
+class Journal:
+    """Remembers the facts it is told."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[str, str]] = []
+
+    def named(self, fact: str) -> list[str]:
+        return [text for name, text in self.facts if name == fact]
+
+    def ready(self, what: str) -> None:
+        self.facts.append(("ready", what))
+
+    def stopped(self, longest_stall: float) -> None:
+        self.facts.append(("stopped", ""))
+
+    def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
+        self.facts.append(("refused", f"{what}: {reply} ({why})"))
+
+    def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
+        self.facts.append(("accepted", letter_id))
+
+    def settled(
+        self, letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
+    ) -> None:
+        self.facts.append((type(outcome).__name__.lower(), str(recipient.address)))
+
+    def bounced(self, letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
+        self.facts.append(("bounced", ", ".join(map(str, recipients))))
+
+    def warning(self, text: str) -> None:
+        self.facts.append(("warning", text))
+
+    def error(self, text: str, failure: BaseException | None = None) -> None:
+        self.facts.append(("error", f"{text}: {failure!r}"))
+
+
+class Office:
+    """A scheduler with everything around it in memory; `restart` begins again on the same spool."""
+
+    def __init__(self, immediate: bool = True, lifetime: float = 259200.0, run_period: float = 900.0) -> None:
+        self.clock = Clock()
+        self.clock.advance(1_000_000.0)
+        self.shelf = Shelf()
+        self.settings = QueueSettings("mx.example.org", WAITS, lifetime, run_period, immediate)
+        self.begin()
+
+    def begin(self) -> None:
+        self.spool = MemorySpool(self.clock, shelf=self.shelf)
+        self.spool.open()
+        self.remote, self.local, self.journal = Delivery(), Delivery(), Journal()
+        self.scheduler = Scheduler(
+            self.spool,
+            Directory(),
+            {Remote: self.remote, Mailbox: self.local},
+            self.journal,
+            self.settings,
+            self.clock,
+            Random(1),
+        )
+
+    def post(
+        self, *recipients: str, sender: Address | None = SENDER, content: bytes = b"Subject: s\r\n\r\nx\r\n"
+    ) -> str:
+        """Store a letter as intake does and hand it over; its id."""
+        addresses = [Address(*recipient.split("@")) for recipient in recipients]
+        local = Directory().is_local
+        draft = self.spool.draft()
+        draft.write(content)
+        due = [self.scheduler.first_due(local(address.domain)) for address in addresses]
+        new = NewLetter(
+            sender,
+            tuple(zip(addresses, due, strict=True)),
+            "7BIT",
+            self.clock.seconds(),
+            "client",
+            self.spool.new_id(),
+        )
+        claimed: list[object] = []
+        draft.commit(new, self.scheduler.has_room()).addCallback(claimed.append)
+        claim = claimed[0]
+        if claim is not None:
+            self.scheduler.take(*claim)  # type: ignore[misc]
+        if claim is None or len(claim[0].recipients) < len(due):  # type: ignore[index]
+            self.scheduler.wake(max(due) if claim else min(due))
+        return new.id
+
+    def entries(self) -> dict[str, list[str]]:
+        """What is in the spool: recipients by queue id."""
+        found: list[dict[str, list[str]]] = []
+        self.spool.entries().addCallback(
+            lambda entries: found.append(
+                {entry.letter.id: [str(r.address) for r in entry.recipients] for entry in entries}
+            )
+        )
+        return found[0]

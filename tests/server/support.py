@@ -1,0 +1,124 @@
+"""A whole office in memory behind one SMTP door, to converse with.
+
+`Visit` is one connection. Dialogues are texts of `C:` and `S:` lines: what the client sends (each line
+ended with CRLF), and what the server answers. `S: 250 *` matches any text after the code.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from fnmatch import fnmatchcase
+
+from attrs import evolve
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from postoffice.server.intake import Intake, IntakeSettings
+from postoffice.server.link import Link, Pace
+from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
+from postoffice.server.session import SessionSettings
+from tests.doubles import StaticResolver
+from tests.queue.support import Directory, Office
+
+OUTSIDE = "192.0.2.9"
+INSIDE = "127.0.0.1"
+
+
+class Door:
+    """The office, and a factory that lets clients in. `free` is what the disk has left, None without one."""
+
+    def __init__(self) -> None:
+        self.office = Office()
+        self.free: int | None = 10**12
+        clock = self.office.clock
+        resolver = StaticResolver(
+            addresses={"client.example": [OUTSIDE]}, reverse={OUTSIDE: "client.example"}
+        )
+        self.doorkeeper = Doorkeeper(
+            Limits(100, 20, frozenset()), lambda: frozenset({"198.51.100.1"}), resolver, clock
+        )
+        self.intake = Intake(
+            self.office.spool,
+            self.office.scheduler,
+            Directory(),
+            self.office.journal,
+            IntakeSettings("mx.example.org", 10, 0, "/nowhere"),
+            clock,
+            self._left,
+        )
+        settings = SessionSettings("mx.example.org", recipients=5, errors=4, size=5000)
+        self.factory = SmtpFactory(settings, Pace(300.0, 50), self.doorkeeper, Directory(), self.intake)
+
+    def _left(self, directory: str) -> int:
+        if self.free is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+        return self.free
+
+    def change(self, **settings: object) -> None:
+        """Other settings for the sessions to come."""
+        self.factory.settings = evolve(self.factory.settings, **settings)
+
+    def visit(self, ip: str = INSIDE) -> Visit:
+        """Connect."""
+        return Visit(self, ip)
+
+    def contents(self) -> list[bytes]:
+        """The contents that were delivered, in order."""
+        office = self.office
+        return [content for content in office.local.contents + office.remote.contents if content is not None]
+
+
+class Visit:
+    """One connection: `send` bytes, read what came back with `heard`."""
+
+    def __init__(self, door: Door, ip: str) -> None:
+        self.transport = StringTransport(peerAddress=IPv4Address("TCP", ip, 1234))
+        protocol = door.factory.buildProtocol(self.transport.getPeer())
+        self.protocol = protocol
+        self.clock = door.office.clock
+        protocol.makeConnection(self.transport)
+
+    @property
+    def link(self) -> Link:
+        assert isinstance(self.protocol, Link)
+        return self.protocol
+
+    def send(self, data: bytes) -> bytes:
+        """Send bytes; what came back at once."""
+        self.protocol.dataReceived(data)
+        return self.heard()
+
+    def heard(self) -> bytes:
+        """What the server said since it was asked last."""
+        value: bytes = self.transport.value()
+        self.transport.clear()
+        return value
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.transport.disconnecting or self.transport.disconnected)
+
+    def leave(self) -> None:
+        """Close the connection from the client's side, and let go of what the server keeps for it."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+
+    def play(self, dialogue: str) -> None:
+        """Hold a dialogue; the first answer that differs is an AssertionError with both texts."""
+        waiting = self.heard().decode("ascii").split("\r\n")[:-1]
+        for number, line in enumerate(dialogue.strip().splitlines(), 1):
+            side, text = line.strip()[:2], line.strip()[3:]
+            if not side:
+                continue
+            if side == "C:":
+                if waiting:
+                    raise AssertionError(f"line {number}: not expected: {waiting}")
+                waiting = self.send(text.encode("latin-1") + b"\r\n").decode("ascii").split("\r\n")[:-1]
+            else:
+                said = waiting.pop(0) if waiting else "(nothing)"
+                if not (said == text or ("*" in text and fnmatchcase(said, text))):
+                    raise AssertionError(f"line {number}: expected {text!r}, got {said!r}")
+        if waiting:
+            raise AssertionError(f"said more than expected: {waiting}")

@@ -1,0 +1,109 @@
+"""Letters and questions of local commands, against the office in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.mail.address import Address
+from postoffice.mail.client import Client
+from postoffice.mail.reply import Refusal
+from postoffice.server.office import IOffice, ISubmission, Pattern
+from postoffice.server.submission import LocalOffice
+from tests.queue.support import LATER, Directory
+from tests.server.support import Door
+
+T = TypeVar("T")
+CALLER = Client("", user="joe", protocol="LOCAL", may_relay=True)
+HERE, AWAY = Address("a", "example.org"), Address("b", "example.net")
+NOBODY = Address("nobody", "example.org")
+
+
+class LocalCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.door = Door()
+        office = self.door.office
+        self.local = LocalOffice(
+            self.door.intake,
+            office.spool,
+            office.scheduler,
+            Directory(),
+            lambda user: f"{user.title()} \u00d6. (Box)",
+        )
+
+    def done(self, work: Coroutine[Any, Any, T]) -> T:
+        result: T = self.successResultOf(Deferred.fromCoroutine(work))
+        return result
+
+    def begin(
+        self, *recipients: Address, warning: str | None = None
+    ) -> tuple[ISubmission, list[tuple[Address, object]]]:
+        return self.done(self.local.begin(CALLER, Address("joe", ""), recipients, warning))  # type: ignore[return-value]
+
+
+class Handing(LocalCase):
+    def test_a_letter_is_completed_and_goes_its_way(self) -> None:
+        submission, refused = self.begin(HERE, AWAY)
+        self.assertEqual(refused, [])
+        submission.write(b"Subject: x\r\n\r\nhello\r\n")
+        letter = self.done(submission.finish())  # type: ignore[arg-type]
+        here, away = self.door.contents()
+        self.assertEqual(here, away)
+        self.assertTrue(here.startswith(b"Received: (from joe on this machine)\r\n\tby mx.example.org"))
+        self.assertIn(letter.encode(), here)
+        self.assertIn(b"\r\nFrom: =?utf-8?b?Sm9lIMOWLiAoQm94KQ==?= <joe@mx.example.org>\r\n", here)
+        self.assertNotIn(b"Warning", here)
+
+    def test_a_forged_sender_is_marked(self) -> None:
+        submission, _ = self.begin(HERE, warning="joe set sender to ann\r\nX-Evil: 1")
+        submission.write(b"Subject: x\r\n\r\n")
+        self.done(submission.finish())  # type: ignore[arg-type]
+        head = self.door.contents()[0]
+        self.assertIn(b"X-Authentication-Warning: mx.example.org: joe set sender to ann?X-Evil: 1\r\n", head)
+
+    def test_bad_recipients_are_named_and_the_others_get_it(self) -> None:
+        submission, refused = self.begin(NOBODY, HERE, Address("A".lower(), "EXAMPLE.org"))
+        self.assertEqual([(address, str(reply)[:3]) for address, reply in refused], [(NOBODY, "550")])
+        submission.write(b"x\r\n")
+        self.done(submission.finish())  # type: ignore[arg-type]
+        self.assertEqual(len(self.door.contents()), 1)
+
+    def test_no_good_recipient_is_a_refusal(self) -> None:
+        work = Deferred.fromCoroutine(self.local.begin(CALLER, None, [NOBODY], None))
+        self.assertEqual(self.failureResultOf(work, Refusal).value.reply.code, 550)
+
+    def test_nothing_is_kept_of_what_is_given_up(self) -> None:
+        submission, _ = self.begin(HERE)
+        submission.write(b"Subject: x\r\n\r\nhalf")
+        submission.abort()
+        self.assertEqual((self.door.office.entries(), self.door.contents()), ({}, []))
+
+    def test_a_full_disk(self) -> None:
+        self.door.office.shelf.capacity = 1
+        submission, _ = self.begin(HERE)
+        waiting = submission.write(b"Subject: x\r\n\r\n")
+        self.done(waiting)  # type: ignore[arg-type]
+        failed = self.failureResultOf(Deferred.fromCoroutine(submission.finish()), Refusal)  # type: ignore[arg-type]
+        self.assertEqual(failed.value.reply.code, 452)
+
+
+class Asking(LocalCase):
+    def test_the_queue_is_listed_and_run(self) -> None:
+        remote = self.door.office.remote
+        remote.answer = lambda recipient: LATER
+        for recipient in (AWAY, Address("c", "other.example")):
+            submission, _ = self.begin(recipient)
+            submission.write(b"x\r\n")
+            self.done(submission.finish())  # type: ignore[arg-type]
+        self.assertEqual(len(self.done(self.local.entries())), 2)
+        self.assertEqual(self.done(self.local.run(Pattern("recipient", "other"))), 1)
+        self.assertEqual([names for _, _, names in remote.attempts][2:], [["c@other.example"]])
+        self.assertEqual(self.done(self.local.run(None)), 2)
+        self.assertEqual(len(remote.attempts), 5)
+
+    def test_it_is_what_the_door_asks_for(self) -> None:
+        self.assertTrue(IOffice.providedBy(self.local))
+        self.assertTrue(ISubmission.providedBy(self.begin(HERE)[0]))

@@ -1,0 +1,248 @@
+"""The journal: what operators and programs read, and that nothing holds up the reactor."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Sequence
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.config.places import LogTarget
+from postoffice.mail.address import Address
+from postoffice.mail.client import Client
+from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.envelope import Envelope, Letter, Recipient
+from postoffice.mail.outcome import Delivered, Failed, Postponed
+from postoffice.mail.reply import Reply
+from postoffice.services.journal import (
+    BACKLOG,
+    Journal,
+    Record,
+    Sink,
+    SyslogSink,
+    as_json,
+    as_text,
+    open_sink,
+)
+
+SENDER = Address("s", "example.org")
+LETTER = Letter("ID1", SENDER, "7BIT", 100, 0.0, "host [192.0.2.1]")
+TO = Recipient(1, Address("a", "example.net"), 0.0)
+CLIENT = Client("192.0.2.1", 25, "host.example", "greeting")
+
+
+class Memory:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.closed = False
+        self.broken = False
+
+    def write(self, records: Sequence[Record]) -> None:
+        if self.broken:
+            raise OSError("broken")
+        self.records += records
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def opened(clock: Clock, sink: Sink) -> Journal:
+    """A journal that writes to one sink."""
+    journal = Journal(clock, lambda: [sink])
+    journal.open()
+    return journal
+
+
+class Facts(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.sink = Memory()
+        self.journal = opened(Clock(), self.sink)
+
+    def told(self) -> list[str]:
+        return [record.text for record in self.sink.records]
+
+    def test_a_letter_from_door_to_door(self) -> None:
+        self.journal.ready("127.0.0.1:25")
+        self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, CLIENT)
+        self.journal.accepted("ID2", Envelope(None, (TO.address, SENDER)), 100, CLIENT)
+        where = Remote("example.net")
+        self.journal.settled(LETTER, TO, Delivered(Reply(250, (0, 0), "ok"), "mx [192.0.2.7]:25"), where)
+        self.journal.settled(LETTER, TO, Postponed(Reply(451, (3, 0), "no")), Mailbox("mbox", "/m", "a"))
+        self.journal.settled(LETTER, TO, Failed(Reply(550, (1, 1), "who")), None)
+        self.journal.bounced(LETTER, "ID3", [TO.address])
+        self.journal.stopped(0.0123)
+        route = "mail from <s@example.org> (host [192.0.2.1]) to <a@example.net>"
+        self.assertEqual(
+            self.told(),
+            [
+                "ready, listening on 127.0.0.1:25",
+                f"ID1: accepted 100 octets from <s@example.org> ({CLIENT}) for <a@example.net>",
+                "ID2: accepted 100 octets from <> (host.example [192.0.2.1]) for 2 recipients",
+                f"ID1: deliver {route} (mx [192.0.2.7]:25): 250 2.0.0 ok",
+                f"ID1: postpone {route} (mbox /m): 451 4.3.0 no",
+                f"ID1: fail {route} (nowhere): 550 5.1.1 who",
+                "ID1: returned to <s@example.org> as ID3 for 1 recipients",
+                "stopped; longest stall of the reactor 12.3 ms",
+            ],
+        )
+
+    def test_a_refusal_tells_the_reason_where_it_says_more(self) -> None:
+        reply = Reply(550, (1, 1), "no")
+        self.journal.refused(CLIENT, "RCPT TO:<x@y>", reply, "because")
+        self.journal.refused(CLIENT, "RCPT TO:<x@y>", reply, str(reply))
+        start = "refused RCPT TO:<x@y> of host.example [192.0.2.1] helo=greeting: 550 5.1.1 no"
+        self.assertEqual(self.told(), [f"{start} (because)", start])
+
+    def test_A6_what_strangers_say_makes_no_line_of_its_own(self) -> None:
+        evil = "x\r\n2026 info forged\0"
+        client = Client("192.0.2.1", helo=evil)
+        self.journal.refused(client, f"RCPT TO:<{evil}>", Reply(550, (1, 1), "no"), evil)
+        self.journal.warning(evil)
+        for record in self.sink.records:
+            self.assertNotIn("\n", record.text)
+            self.assertEqual(as_text(record).count("\n"), 1)
+            self.assertEqual(as_json(record).count("\n"), 1)
+
+    def test_a_bug_is_told_with_its_traceback(self) -> None:
+        try:
+            raise ZeroDivisionError("oops\nforged")
+        except ZeroDivisionError as error:
+            self.journal.error("it broke", error)
+        text = self.told()[0]
+        self.assertTrue(text.startswith("it broke: ZeroDivisionError: oops?forged\n    Traceback"))
+        self.assertNotIn("\nforged", text)
+
+    def test_json_has_fields(self) -> None:
+        self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, CLIENT)
+        fields = json.loads(as_json(self.sink.records[0]))
+        self.assertEqual(
+            {name: fields[name] for name in ("fact", "level", "id", "sender", "size", "recipients")},
+            {
+                "fact": "accepted",
+                "level": "info",
+                "id": "ID1",
+                "sender": "<s@example.org>",
+                "size": 100,
+                "recipients": 1,
+            },
+        )
+
+
+class Writing(SynchronousTestCase):
+    def test_lines_are_gathered_and_written_in_a_thread(self) -> None:
+        clock, sink = Clock(), Memory()
+        journal = opened(clock, sink)
+        journal.start()
+        journal.warning("one")
+        journal.warning("two")
+        self.assertEqual(len(clock.getDelayedCalls()), 1)
+        clock.advance(1)
+        journal.warning("three")
+        journal.stop()
+        self.assertEqual([record.text for record in sink.records], ["one", "two", "three"])
+        self.assertTrue(sink.closed)
+        self.assertEqual(clock.getDelayedCalls(), [])
+        self.assertNotIn("journal", [thread.name for thread in threading.enumerate()])
+
+    def test_what_happens_before_the_sinks_are_open_is_kept(self) -> None:
+        sink = Memory()
+        journal = Journal(Clock(), lambda: [sink])
+        journal.warning("early")
+        self.assertEqual(sink.records, [])
+        journal.open()
+        self.assertEqual([record.text for record in sink.records], ["early"])
+
+    def test_a_log_that_cannot_be_opened_is_named(self) -> None:
+        target = LogTarget("file", "/nonexistent/log")
+        journal = Journal(Clock(), lambda: [open_sink(target)])
+        self.assertEqual(self.assertRaises(FileNotFoundError, journal.open).filename, "/nonexistent/log")
+
+    def test_a_sink_that_fails_costs_lines_that_are_counted(self) -> None:
+        sink = Memory()
+        journal = opened(Clock(), sink)
+        sink.broken = True
+        journal.warning("lost")
+        sink.broken = False
+        journal.warning("kept")
+        self.assertEqual(
+            [record.text for record in sink.records],
+            ["kept", "1 log records were dropped, the log could not be written fast enough"],
+        )
+
+    def test_a_sink_that_is_stuck_does_not_hold_up_nor_grow_without_bound(self) -> None:
+        clock = Clock()
+        release = threading.Event()
+        sink = Memory()
+        journal = opened(clock, sink)
+        write = sink.write
+        sink.write = lambda records: (release.wait(30), write(records))[1]  # type: ignore[method-assign]
+        journal.start()
+        for _ in range(BACKLOG + 50):
+            journal.warning("line")
+            clock.advance(1)
+        release.set()
+        journal.stop()
+        texts = [record.text for record in sink.records]
+        self.assertLessEqual(texts.count("line"), BACKLOG + 1)
+        self.assertGreater(texts.count("line"), BACKLOG - 2)
+
+    def test_files(self) -> None:
+        path = self.mktemp()
+        for form in (False, True):
+            sink = open_sink(LogTarget("file", os.path.abspath(path), form))
+            opened(Clock(), sink).warning("hello")
+            sink.close()
+        with open(path) as file:
+            text, structured = file.readlines()
+        self.assertRegex(text, r"^1970-01-01T\S+ warning hello\n$")
+        self.assertEqual(json.loads(structured)["text"], "hello")
+        self.assertEqual(os.stat(path).st_mode & 0o007, 0)
+
+    def test_a_file_that_was_moved_away_is_made_again(self) -> None:
+        path = os.path.abspath(self.mktemp())
+        sink = open_sink(LogTarget("file", path))
+        journal = opened(Clock(), sink)
+        journal.warning("before")
+        os.rename(path, f"{path}.1")
+        journal.warning("after")
+        sink.close()
+        for name, text in ((f"{path}.1", "before"), (path, "after")):
+            with open(name) as file:
+                (line,) = file
+            self.assertIn(text, line)
+
+    def test_a_file_that_cannot_be_made_again_is_written_on(self) -> None:
+        folder = os.path.abspath(self.mktemp())
+        os.mkdir(folder)
+        sink = open_sink(LogTarget("file", f"{folder}/log"))
+        journal = opened(Clock(), sink)
+        os.rename(folder, f"{folder}.gone")
+        journal.warning("after")
+        sink.close()
+        with open(f"{folder}.gone/log") as file:
+            self.assertIn("after", file.read())
+
+    def test_what_is_fatal_is_told_on_standard_error_too(self) -> None:
+        told: list[bytes] = []
+        self.patch(os, "write", lambda fd, data: told.append((fd, bytes(data))) or len(data))  # type: ignore[func-returns-value,arg-type]
+        opened(Clock(), Memory()).fatal("no port")
+        ((fd, line),) = told
+        self.assertEqual(fd, 2)
+        self.assertTrue(line.endswith(b" error no port\n"))
+
+    def test_syslog(self) -> None:
+        path = self.mktemp()[-60:].replace("/", "_")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
+            daemon.bind(path)
+            sink = SyslogSink(path, lambda record: record.text)
+            opened(Clock(), sink).warning("hello")
+            sink.close()
+            line = daemon.recv(1000)
+        os.unlink(path)
+        self.assertEqual(line, f"<20>postoffice[{os.getpid()}]: hello".encode())

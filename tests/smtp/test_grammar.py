@@ -1,0 +1,285 @@
+"""Paths and parameters: what RFC 5321 section 4.1 lets through, and nothing else."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.mail.address import Address, path
+from postoffice.mail.reply import Refusal, Reply
+from postoffice.smtp import grammar
+from postoffice.smtp.commands import MAIL_PARAMETERS
+from postoffice.smtp.grammar import parse_address, parse_parameters, parse_path, parse_reverse_path
+
+LOCAL_64 = b"l" * 64
+LABEL_63 = b"d" * 63
+DOMAIN_189 = b".".join([LABEL_63, LABEL_63, b"d" * 61])
+
+GOOD = [
+    (b"<user@example.org>", "user", "example.org"),
+    (b"<User@Example.ORG>", "User", "Example.ORG"),
+    (b"<user>", "user", ""),
+    (b"<Postmaster>", "Postmaster", ""),
+    (b"user@example.org", "user", "example.org"),
+    (b"user", "user", ""),
+    (b"<a.b+c=d@sub-domain.example.org>", "a.b+c=d", "sub-domain.example.org"),
+    (b"<!#$%&'*+-/=?^_`{|}~@example.org>", "!#$%&'*+-/=?^_`{|}~", "example.org"),
+    (b"<user%inner.example@example.org>", "user%inner.example", "example.org"),
+    (b"<host!user@example.org>", "host!user", "example.org"),
+    (b"<user@localhost>", "user", "localhost"),
+    (b"<user@_host.example_1.org>", "user", "_host.example_1.org"),
+    (b"<user@1.example>", "user", "1.example"),
+    (b'<"two words"@example.org>', "two words", "example.org"),
+    (b'<"a@b"@c>', "a@b", "c"),
+    (b'<"a\\"b\\\\c\\d"@example.org>', 'a"b\\cd', "example.org"),
+    (b'<"quoted">', "quoted", ""),
+    (b'"quoted"@example.org', "quoted", "example.org"),
+    (b"<user@[192.0.2.1]>", "user", "[192.0.2.1]"),
+    (b"<user@[IPv6:2001:db8::1]>", "user", "[IPv6:2001:db8::1]"),
+    (b"<user@[ipv6:::ffff:192.0.2.1]>", "user", "[ipv6:::ffff:192.0.2.1]"),
+    (b"<@a.example:user@c.example>", "user", "c.example"),
+    (b"<@a.example,@b.example:user@c.example>", "user", "c.example"),
+    (b"<" + LOCAL_64 + b"@example.org>", "l" * 64, "example.org"),
+    (b"<" + b"l" * 242 + b"@example.org>", "l" * 242, "example.org"),
+    (b"<" + LOCAL_64 + b"@" + DOMAIN_189 + b">", "l" * 64, DOMAIN_189.decode()),
+]
+
+BAD = [
+    b"",
+    b"<>",
+    b"< >",
+    b"<",
+    b">",
+    b"<user@example.org",
+    b"user@example.org>",
+    b"<<user@example.org>>",
+    b"<user@example.org>x",
+    b"<user@example.org><user@example.org>",
+    b"<user@>",
+    b"<@example.org>",
+    b"@example.org",
+    b"<user@@example.org>",
+    b"<user@a@b>",
+    b"<a@b@c>",
+    b"<us er@example.org>",
+    b"< user@example.org>",
+    b"<user@example.org >",
+    b"<.user@example.org>",
+    b"<user.@example.org>",
+    b"<us..er@example.org>",
+    b"<user@.example.org>",
+    b"<user@example..org>",
+    b"<user@example.org.>",
+    b"<user@-example.org>",
+    b"<user@example-.org>",
+    b"<user@exa$mple.org>",
+    b"<user@" + LABEL_63 + b"d.org>",
+    b"<user(comment)@example.org>",
+    b"(comment)<user@example.org>",
+    b"<user@example.org(comment)>",
+    b"<us,er@example.org>",
+    b"<us;er@example.org>",
+    b"<us:er@example.org>",
+    b"<us\\er@example.org>",
+    b'<"">',
+    b'<""@example.org>',
+    b'<"user@example.org>',
+    b'<user"@example.org>',
+    b'<"a"b@example.org>',
+    b'<"a"."b"@example.org>',
+    b'<"a\\"@example.org>',
+    b"<user@[192.0.2.1>",
+    b"<user@192.0.2.1]>",
+    b"<user@[]>",
+    b"<user@[192.0.2]>",
+    b"<user@[192.0.2.256]>",
+    b"<user@[192.0.2.01]>",
+    b"<user@[2001:db8::1]>",
+    b"<user@[IPv6:]>",
+    b"<user@[IPv6:192.0.2.1]>",
+    b"<user@[IPv6:2001:db8::1::2]>",
+    b"<user@[IPv6:fe80::1%eth0]>",
+    b"<user@[x-tag:text]>",
+    b"<@a.example>",
+    b"<@a.example:>",
+    b"<@a.example:user>",
+    b"<@a.example,user@c.example>",
+    b"<@a.example,b.example:user@c.example>",
+    b"<a.example:user@c.example>",
+    b"@a.example:user@c.example",
+    b"<" + b"l" * 243 + b"@example.org>",
+    b"<" + LOCAL_64 + b"@" + DOMAIN_189 + b"d>",
+    b"<u@" + b"d." * 127 + b"dd>",
+    b"<=?utf-8?q?a_b?=@example.org\r\n>",
+    b"<user\n@example.org>",
+    b"<user@example.org\n>",
+    b"<user@example.org>\n",
+    b"<user\x00@example.org>",
+    b"<us\xc3\xa9r@example.org>",
+    b"<user@ex\xc3\xa4mple.org>",
+    b'<"us\ter"@example.org>',
+    b'<"us\\\ner"@example.org>',
+]
+
+
+class Paths(SynchronousTestCase):
+    def refusal(self, data: bytes) -> Reply:
+        return self.assertRaises(Refusal, parse_path, data).reply
+
+    def test_good(self) -> None:
+        for data, local, domain in GOOD:
+            self.assertEqual(parse_path(data), (Address(local, domain), b""), data)
+
+    def test_good_with_parameters_behind(self) -> None:
+        for data, local, domain in GOOD:
+            self.assertEqual(parse_path(data + b" SIZE=1"), (Address(local, domain), b" SIZE=1"), data)
+
+    def test_bad(self) -> None:
+        for data in BAD:
+            reply = self.refusal(data)
+            self.assertEqual((reply.code, reply.enhanced), (501, (1, 3)), data)
+
+    def test_bad_with_parameters_behind(self) -> None:
+        for data in BAD:
+            self.refusal(data + b" SIZE=1")
+
+    def test_every_octet_in_a_local_part(self) -> None:
+        allowed = (
+            b"!#$%&'*+-/=?^_`{|}~." + bytes(range(48, 58)) + bytes(range(65, 91)) + bytes(range(97, 123))
+        )
+        for octet in range(256):
+            data = b"<a%cb@example.org>" % octet
+            if octet in allowed:
+                self.assertEqual(parse_path(data)[0].local, f"a{chr(octet)}b")
+            elif octet == ord("@"):
+                self.refusal(data)
+            else:
+                self.refusal(data)
+
+    def test_every_octet_in_a_quoted_local_part(self) -> None:
+        for octet in range(256):
+            plain, escaped = b'<"a%cb"@c>' % octet, b'<"a\\%cb"@c>' % octet
+            if 32 <= octet <= 126:
+                self.assertEqual(parse_path(escaped)[0].local, f"a{chr(octet)}b")
+            else:
+                self.refusal(escaped)
+            if 32 <= octet <= 126 and octet not in b'"\\':
+                self.assertEqual(parse_path(plain)[0].local, f"a{chr(octet)}b")
+            elif octet != 0x5C:
+                self.refusal(plain)
+
+    def test_sender(self) -> None:
+        self.assertEqual(parse_reverse_path(b"<>"), (None, b""))
+        self.assertEqual(parse_reverse_path(b"<> SIZE=1"), (None, b" SIZE=1"))
+        self.assertEqual(parse_reverse_path(b"<a@b>"), (Address("a", "b"), b""))
+        for data in [*BAD, b"<>x", b"<>\n"]:
+            if data != b"<>":
+                reply = self.assertRaises(Refusal, parse_reverse_path, data).reply
+                self.assertEqual((reply.code, reply.enhanced), (501, (1, 7)), data)
+
+    def test_A9_linear_time(self) -> None:
+        """A regular expression that tries things again would not come back from these."""
+        for data in [b"a." * 10**5, b"<" + b"a." * 10**5, b"<@" + b"a-" * 10**5, b'<"' + b"\\a" * 10**5]:
+            self.refusal(data + b"\n")
+
+    def test_single_address(self) -> None:
+        self.assertEqual(parse_address("user@example.org"), Address("user", "example.org"))
+        self.assertEqual(parse_address("<user@example.org>"), Address("user", "example.org"))
+        self.assertEqual(parse_address("user"), Address("user", ""))
+        for text in ["", "<>", "user@example.org x", " user", "üser@example.org", "user@\udc80", "a\n"]:
+            self.assertRaises(Refusal, parse_address, text)
+
+    @settings(deadline=None)
+    @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30))
+    def test_written_paths_read_back(self, local: str) -> None:
+        address = Address(local, "example.org")
+        self.assertEqual(parse_path(path(address).encode()), (address, b""))
+
+    @settings(deadline=None)
+    @given(st.binary())
+    def test_anything(self, data: bytes) -> None:
+        try:
+            address, rest = parse_path(data)
+        except Refusal:
+            return
+        self.assertTrue(str(address).isprintable() and str(address).isascii())
+        self.assertIn(rest[:1], (b"", b" "))
+
+
+class Parameters(SynchronousTestCase):
+    def refusal(self, data: bytes) -> Reply:
+        return self.assertRaises(Refusal, parse_parameters, data, MAIL_PARAMETERS).reply
+
+    def test_good(self) -> None:
+        for data, values in [
+            (b"", {}),
+            (b" SIZE=0", {"size": 0}),
+            (b" size=99999999999999999999", {"size": 10**20 - 1}),
+            (b" BODY=7BIT", {"body": "7BIT"}),
+            (b"  Body=8bitmime   SIZE=007", {"body": "8BITMIME", "size": 7}),
+        ]:
+            self.assertEqual(parse_parameters(data, MAIL_PARAMETERS), values)
+
+    def test_unknown(self) -> None:
+        for data in [b" FOO", b" FOO=bar", b" SIZE=1 X-FOO=bar", b" SMTPUTF8", b" AUTH=<>"]:
+            self.assertEqual(self.refusal(data), grammar.UNKNOWN_PARAMETER, data)
+
+    def test_bad(self) -> None:
+        for data in [
+            b" SIZE",
+            b" SIZE=",
+            b" SIZE=x",
+            b" SIZE=-1",
+            b" SIZE=+1",
+            b" SIZE=1_0",
+            b" SIZE=1=1",
+            b" SIZE=" + b"1" * 21,
+            b" SIZE=\xb2",
+            b" BODY",
+            b" BODY=",
+            b" BODY=BINARYMIME",
+            b" =",
+            b" =1",
+            b" -X",
+            b" SIZE=1 SIZE=1",
+            b" size=1 SIZE=2",
+            b" BODY=7BIT BODY=7BIT",
+        ]:
+            reply = self.refusal(data)
+            self.assertEqual((reply.code, reply.enhanced), (501, (5, 4)), data)
+
+
+class Hosts(SynchronousTestCase):
+    def test_good(self) -> None:
+        for name in [
+            b"example.org",
+            b"my_pc",
+            b"localhost",
+            b"[192.0.2.1]",
+            b"[IPv6:::1]",
+            b"x" * 255,
+            b"alice's-mac",
+        ]:
+            self.assertTrue(grammar.is_host(name), name)
+
+    def test_A6_bad(self) -> None:
+        for name in [
+            b"",
+            b"x" * 256,
+            b"a b",
+            b"a\tb",
+            b"a\r",
+            b"a\n",
+            b"a\x00b",
+            b"\xfc",
+            b"a(b",
+            b"a)",
+            b"<a>",
+            b"a;b",
+            b'"a"',
+            b"a@b",
+            b"a,b",
+            b"a\\b",
+        ]:
+            self.assertFalse(grammar.is_host(name), name)

@@ -1,0 +1,757 @@
+"""The server engine: dialogues told three ways, and the items of the security checklist it answers for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.mail.address import Address
+from postoffice.mail.reply import Reply
+from postoffice.smtp import commands, grammar, phases, server
+from postoffice.smtp.content import BARE_NEWLINE, LINE_TOO_LONG, TOO_BIG, BareNewline
+from postoffice.smtp.events import (
+    Content,
+    Data,
+    EndOfContent,
+    Event,
+    Expand,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    Other,
+    Quit,
+    Rcpt,
+    Refused,
+    Reset,
+    Verify,
+)
+from postoffice.smtp.server import ServerEngine
+from tests.smtp.dialogue import (
+    BANNER,
+    BYE,
+    GO_AHEAD,
+    NO_SUCH_USER,
+    OK,
+    Transcript,
+    each_byte,
+    obliging,
+    split_at,
+    talk,
+    whole,
+)
+from tests.smtp.test_content import reference
+
+ALICE = Address("alice", "example.org")
+BOB = Address("bob", "example.com")
+MAIL = b"MAIL FROM:<alice@example.org>\r\n"
+RCPT = b"RCPT TO:<bob@example.com>\r\n"
+NOBODY = b"RCPT TO:<nobody@example.com>\r\n"
+ENVELOPE = MAIL + RCPT + b"DATA\r\n"
+INNER = b"MAIL FROM:<ceo@example.net>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nSmuggled\r\n.\r\n"
+LAST = (b"HELO", b"EHLO", b"DATA", b"QUIT")
+
+UNPRINTABLE = server.UNPRINTABLE
+IMPROPER = server.IMPROPER_PIPELINING
+MAIL_FIRST = Reply(503, (5, 1), "Send MAIL first")
+RCPT_FIRST = Reply(503, (5, 1), "Send RCPT first")
+HELO_FIRST = Reply(503, (5, 1), "Send HELO or EHLO first")
+NO_RECIPIENTS = Reply(554, (5, 1), "No valid recipients")
+ORDINARY = [Mail(ALICE), Rcpt(BOB), Data()]
+
+
+def engine(
+    bare_newline: BareNewline = "normalize", max_size: int = 0, require_helo: bool = False
+) -> ServerEngine:
+    return ServerEngine(bare_newline=bare_newline, max_size=max_size, require_helo=require_helo)
+
+
+class Told(SynchronousTestCase):
+    """Every dialogue is told whole, byte by byte, and with trailing data."""
+
+    def tell(
+        self,
+        groups: Sequence[bytes],
+        events: Sequence[Event],
+        sent: Sequence[Reply] | None = None,
+        **options: object,
+    ) -> None:
+        replies = (
+            [obliging(event) for event in events if type(event) is not Content] if sent is None else sent
+        )
+        output = b"".join(reply.encode() for reply in [BANNER, *replies])
+        for cut in (whole, each_byte):
+            told = talk(groups, cut, engine=engine(**options))
+            self.assertEqual(told.events, list(events), cut)
+            self.assertEqual(told.sent, output, cut)
+            self.assertEqual(told.engine.buffered, 0)
+        self.tell_with_trailing_data(groups, events, **options)
+
+    def tell_with_trailing_data(
+        self, groups: Sequence[bytes], events: Sequence[Event], **options: object
+    ) -> None:
+        closing = talk(groups, engine=engine(**options)).engine.closing
+        told = talk([*groups[:-1], groups[-1] + b"NOO"], engine=engine(**options))
+        if groups[-1].split(b"\r\n")[-2].upper().startswith(LAST):
+            self.assertEqual(told.events[:-1], list(events[:-1]))
+            last = told.events[-1]
+            assert isinstance(last, Refused)
+            self.assertEqual(last.reply, IMPROPER)
+            self.assertTrue(told.engine.closing)
+        else:
+            self.assertEqual(told.events, list(events))
+        # What is behind the end stays unread, unless nothing is read any more.
+        self.assertEqual(told.engine.buffered, 0 if told.engine.closing else 3)
+        if not told.engine.closing:
+            told.engine.receive(b"P\r\n")
+            self.assertEqual(told.engine.next_event(), Noop())
+        elif closing:
+            told.engine.receive(b"P\r\n")
+            self.assertIsNone(told.engine.next_event())
+
+
+class Dialogues(Told):
+    def test_one_letter(self) -> None:
+        self.tell(
+            [
+                b"EHLO client.example.net\r\n",
+                MAIL,
+                RCPT,
+                b"DATA\r\n",
+                b"Subject: hi\r\n\r\n..\r\n.\r\n",
+                b"QUIT\r\n",
+            ],
+            [
+                Helo("client.example.net", True),
+                *ORDINARY,
+                Content(b"Subject: hi\r\n\r\n.\r\n"),
+                EndOfContent(19),
+                Quit(),
+            ],
+        )
+
+    def test_pipelined(self) -> None:
+        self.tell(
+            [b"EHLO x\r\n", ENVELOPE, b"a\r\n.\r\n" + ENVELOPE, b".\r\nQUIT\r\n"],
+            [
+                Helo("x", True),
+                *ORDINARY,
+                Content(b"a\r\n"),
+                EndOfContent(3),
+                *ORDINARY,
+                EndOfContent(0),
+                Quit(),
+            ],
+        )
+
+    def test_helo_is_optional(self) -> None:
+        self.tell([ENVELOPE, b".\r\n"], [*ORDINARY, EndOfContent(0)])
+        self.tell([b"HELO x\r\n", MAIL], [Helo("x", False), Mail(ALICE)])
+
+    def test_helo_may_be_insisted_on(self) -> None:
+        self.tell(
+            [b"RSET\r\nNOOP\r\nVRFY x\r\n" + MAIL + RCPT + b"HELO x\r\n", MAIL],
+            [
+                Reset(),
+                Noop(),
+                Verify("x"),
+                Refused("MAIL", HELO_FIRST),
+                Refused("RCPT", MAIL_FIRST),
+                Helo("x", False),
+                Mail(ALICE),
+            ],
+            require_helo=True,
+        )
+
+    def test_every_command(self) -> None:
+        self.tell(
+            [b"NOOP\r\nnoop x y\r\nVRFY bob\r\nEXPN list\r\nHELP\r\nHELP mail\r\nRSET\r\nRSET  \r\nquit\r\n"],
+            [Noop(), Noop(), Verify("bob"), Expand("list"), Help(""), Help("mail"), Reset(), Reset(), Quit()],
+        )
+
+    def test_unknown_commands(self) -> None:
+        self.tell(
+            [
+                b"\r\n \r\n NOOP\r\nfoo bar\r\nSTARTTLS\r\nAUTH PLAIN x\r\nBDAT 3\r\nMAILFROM:<a@b>\r\n"
+                + b"x" * 99
+                + b"\r\n"
+            ],
+            [
+                Other(""),
+                Other(""),
+                Other(""),
+                Other("FOO"),
+                Other("STARTTLS"),
+                Other("AUTH"),
+                Other("BDAT"),
+                Other("MAILFROM:<A@B>"),
+                Other("X" * 20),
+            ],
+        )
+
+    def test_missing_and_unwanted_arguments(self) -> None:
+        lines = [
+            (b"HELO", "HELO", commands.HELO_ARGUMENT),
+            (b"EHLO  ", "EHLO", commands.HELO_ARGUMENT),
+            (b"EHLO a b", "EHLO", commands.HELO_ARGUMENT),
+            (b"HELO " + b"x" * 256, "HELO", commands.HELO_ARGUMENT),
+            (b"MAIL", "MAIL", commands.MAIL_ARGUMENT),
+            (b"MAIL <a@b>", "MAIL", commands.MAIL_ARGUMENT),
+            (b"VRFY", "VRFY", commands.TEXT_ARGUMENT),
+            (b"EXPN", "EXPN", commands.TEXT_ARGUMENT),
+            (b"RSET x", "RSET", commands.NO_ARGUMENT),
+            (b"QUIT x", "QUIT", commands.NO_ARGUMENT),
+            (b"MAIL FROM:", "MAIL", grammar.BAD_SENDER),
+        ]
+        for line, verb, reply in lines:
+            told = talk([line + b"\r\n", b"NOOP\r\n"])
+            self.assertEqual(told.events, [Refused(verb, reply), Noop()], line)
+        self.tell(
+            [MAIL + b"RCPT\r\nRCPT FROM:<a@b>\r\nRCPT TO:\r\n" + RCPT + b"DATA x\r\n"],
+            [
+                Mail(ALICE),
+                Refused("RCPT", commands.RCPT_ARGUMENT),
+                Refused("RCPT", commands.RCPT_ARGUMENT),
+                Refused("RCPT", grammar.BAD_RECIPIENT),
+                Rcpt(BOB),
+                Refused("DATA", commands.NO_ARGUMENT),
+            ],
+        )
+
+    def test_paths_and_parameters(self) -> None:
+        self.tell(
+            [
+                b"MAIL FROM:<> SIZE=12 BODY=8BITMIME\r\nmail from: alice@example.org size=3\r\n"
+                b"MAIL FROM:<alice@example.org \r\nMAIL FROM:<alice@example.org> FOO=bar\r\n"
+                b"MAIL FROM:<alice@example.org> SIZE=x\r\nMAIL FROM:Alice <alice@example.org>\r\n"
+                + MAIL
+                + b"rcpt to:bob@example.com\r\nRCPT TO:<Postmaster>\r\nRCPT TO:<>\r\n"
+                b"RCPT TO:<bob@example.com> NOTIFY=NEVER\r\n"
+            ],
+            [
+                Mail(None, 12, "8BITMIME"),
+                Mail(ALICE, 3),
+                Refused("MAIL", grammar.BAD_SENDER),
+                Refused("MAIL", grammar.UNKNOWN_PARAMETER),
+                Refused("MAIL", grammar.BAD_SIZE),
+                Refused("MAIL", grammar.BAD_PARAMETER),
+                Mail(ALICE),
+                Rcpt(BOB),
+                Rcpt(Address("Postmaster", "")),
+                Refused("RCPT", grammar.BAD_RECIPIENT),
+                Refused("RCPT", grammar.UNKNOWN_PARAMETER),
+            ],
+        )
+
+    def test_declared_size(self) -> None:
+        self.tell(
+            [
+                b"MAIL FROM:<alice@example.org> SIZE=101\r\nRCPT TO:<a@b>\r\n",
+                b"MAIL FROM:<alice@example.org> SIZE=100\r\n",
+            ],
+            [
+                Refused("MAIL", server.DECLARED_TOO_BIG, error=False),
+                Refused("RCPT", MAIL_FIRST, error=False),
+                Mail(ALICE, 100),
+            ],
+            max_size=100,
+        )
+
+    def test_size(self) -> None:
+        self.tell(
+            [ENVELOPE, b"x" * 98 + b"\r\n.\r\n"],
+            [*ORDINARY, Content(b"x" * 98 + b"\r\n"), EndOfContent(100)],
+            max_size=100,
+        )
+        for cut in (whole, each_byte):
+            told = talk([ENVELOPE, b"x" * 99 + b"\r\n" + MAIL + b".\r\n"], cut, engine=engine(max_size=100))
+            self.assertEqual(told.events[-1], EndOfContent(101 + len(MAIL), TOO_BIG))
+            self.assertLess(sum(map(len, told.content())), 101)
+
+    def test_order(self) -> None:
+        self.tell(
+            [
+                RCPT + b"DATA\r\n",
+                MAIL + b"DATA\r\n",
+                NOBODY + NOBODY + b"DATA\r\n",
+                RCPT + NOBODY + b"DATA\r\n",
+                b".\r\n",
+                RCPT + b"DATA\r\n",
+            ],
+            [
+                Refused("RCPT", MAIL_FIRST),
+                Refused("DATA", MAIL_FIRST),
+                Mail(ALICE),
+                Refused("DATA", RCPT_FIRST),
+                Rcpt(Address("nobody", "example.com")),
+                Rcpt(Address("nobody", "example.com")),
+                Refused("DATA", NO_RECIPIENTS, error=False),
+                Rcpt(BOB),
+                Rcpt(Address("nobody", "example.com")),
+                Data(),
+                EndOfContent(0),
+                Refused("RCPT", MAIL_FIRST),
+                Refused("DATA", MAIL_FIRST),
+            ],
+        )
+
+    def test_what_ends_a_transaction(self) -> None:
+        for line, event in [(b"RSET", Reset()), (b"EHLO x", Helo("x", True)), (b"HELO x", Helo("x", False))]:
+            self.tell(
+                [MAIL + RCPT + line + b"\r\n", b"DATA\r\n", RCPT],
+                [Mail(ALICE), Rcpt(BOB), event, Refused("DATA", MAIL_FIRST), Refused("RCPT", MAIL_FIRST)],
+            )
+
+    def test_a_second_mail_starts_over(self) -> None:
+        self.tell(
+            [MAIL + RCPT + MAIL + b"DATA\r\n"],
+            [Mail(ALICE), Rcpt(BOB), Mail(ALICE), Refused("DATA", RCPT_FIRST)],
+        )
+
+    def test_a_refused_second_mail_leaves_nothing(self) -> None:
+        """Else the recipients pipelined behind it would be added to the letter before."""
+        for line, reply in [
+            (b"MAIL FROM:<alice@>", grammar.BAD_SENDER),
+            (b"MAIL FROM:<al\xefce@example.org>", UNPRINTABLE),
+            (b"MAIL FROM:<alice@example.org> " + b"x" * 2048, server.LINE_TOO_LONG),
+        ]:
+            self.tell(
+                [MAIL + RCPT + line + b"\r\n" + RCPT + b"DATA\r\n"],
+                [
+                    Mail(ALICE),
+                    Rcpt(BOB),
+                    Refused("MAIL", reply),
+                    Refused("RCPT", MAIL_FIRST, error=False),
+                    Refused("DATA", MAIL_FIRST, error=False),
+                ],
+            )
+
+    def test_refused_answers_keep_the_phase(self) -> None:
+        def refusing(event: Event) -> Reply:
+            return event.reply if isinstance(event, Refused) else Reply(451, (3, 0), "Not now")
+
+        told = talk([b"EHLO x\r\n", MAIL + RCPT, b"DATA\r\n"], policy=refusing)
+        self.assertEqual(
+            told.events,
+            [
+                Helo("x", True),
+                Mail(ALICE),
+                Refused("RCPT", MAIL_FIRST, error=False),
+                Refused("DATA", MAIL_FIRST, error=False),
+            ],
+        )
+        told = talk([b"EHLO x\r\n" + MAIL], policy=refusing, engine=engine(require_helo=True))
+        self.assertTrue(told.engine.closing)
+        told = talk([b"EHLO x\r\n", MAIL], policy=refusing, engine=engine(require_helo=True))
+        self.assertEqual(told.events, [Helo("x", True), Refused("MAIL", HELO_FIRST)])
+
+    def test_a_refused_ehlo_keeps_the_transaction(self) -> None:
+        def policy(event: Event) -> Reply:
+            return Reply(550, (7, 1), "No") if isinstance(event, Helo) else obliging(event)
+
+        told = talk([MAIL + RCPT + b"EHLO x\r\n", b"DATA\r\n"], policy=policy)
+        self.assertEqual(told.events, [Mail(ALICE), Rcpt(BOB), Helo("x", True), Data()])
+
+    def test_a_refused_data_ends_the_transaction(self) -> None:
+        def policy(event: Event) -> Reply:
+            return Reply(451, (7, 1), "Greylisted") if isinstance(event, Data) else obliging(event)
+
+        told = talk([ENVELOPE, b"DATA\r\n"], policy=policy)
+        self.assertEqual(told.events, [*ORDINARY, Refused("DATA", MAIL_FIRST)])
+        self.assertFalse(told.engine.closing)
+
+
+class Protocol(SynchronousTestCase):
+    """The promises to the caller."""
+
+    def test_banner(self) -> None:
+        subject = ServerEngine()
+        self.assertIsNone(subject.next_event())
+        self.assertEqual(subject.greet(BANNER), b"220 mx.example.org ESMTP\r\n")
+        self.assertFalse(subject.closing)
+        self.assertRaises(RuntimeError, subject.greet, BANNER)
+
+    def test_a_negative_banner_closes(self) -> None:
+        for code in (421, 521, 554):
+            subject = ServerEngine()
+            self.assertEqual(subject.greet(Reply(code, None, "Go away")), b"%d Go away\r\n" % code)
+            self.assertTrue(subject.closing)
+            subject.receive(b"NOOP\r\n")
+            self.assertIsNone(subject.next_event())
+
+    def test_one_event_at_a_time(self) -> None:
+        subject = ServerEngine()
+        subject.greet(BANNER)
+        self.assertRaises(RuntimeError, subject.answer, OK)
+        subject.receive(b"NOOP\r\nRSET\r\n")
+        self.assertEqual(subject.next_event(), Noop())
+        self.assertRaises(RuntimeError, subject.next_event)
+        self.assertEqual(subject.answer(OK), b"250 2.0.0 OK\r\n")
+        self.assertRaises(RuntimeError, subject.answer, OK)
+        self.assertEqual(subject.buffered, 6)
+        self.assertEqual(subject.next_event(), Reset())
+
+    def test_closing_codes(self) -> None:
+        for code in (221, 421, 521):
+            told = talk([b"NOOP\r\nNOOP\r\n"], policy=lambda _, code=code: Reply(code, None, "Bye"))
+            self.assertEqual(told.events, [Noop()])
+            self.assertTrue(told.engine.closing)
+            self.assertEqual(told.engine.buffered, 0)
+
+    def test_a_malformed_quit_is_no_quit(self) -> None:
+        for line in (b"QUIT now", b"QUIT \n", b"QUIT " + b"x" * 600):
+            told = talk([line + b"\r\n", b"QUIT\r\n"])
+            self.assertEqual([type(event) for event in told.events], [Refused, Quit], line)
+            self.assertTrue(told.engine.closing)
+
+    def test_no_event_before_enough_bytes(self) -> None:
+        subject = ServerEngine()
+        subject.greet(BANNER)
+        for data in (b"", b"NOOP", b"\r"):
+            subject.receive(data)
+            self.assertIsNone(subject.next_event())
+        self.assertEqual(subject.buffered, 5)
+        subject.receive(b"\n")
+        self.assertEqual(subject.next_event(), Noop())
+
+    def test_an_idle_session_keeps_no_segment(self) -> None:
+        for segment in (b"".join([b"NOOP\r\n"] * 1000), b"".join([ENVELOPE, b""])):
+            before = sys.getrefcount(segment)
+            told = talk([segment])
+            self.assertFalse(told.engine.closing)
+            self.assertEqual(sys.getrefcount(segment), before)
+        told.engine.receive(segment := b"".join([b"x" * 70, b"\r\n"]))
+        self.assertIsInstance(told.engine.next_event(), Content)
+        self.assertEqual(sys.getrefcount(segment), 2)
+
+    def test_the_order_of_commands_is_whole(self) -> None:
+        """Every phase in which commands are read has its row, and a row names known commands only."""
+        reading = set(phases.Phase) - {phases.Phase.CONNECTED, phases.Phase.CONTENT, phases.Phase.CLOSED}
+        self.assertEqual(set(phases.ORDER), reading)
+        for row in phases.ORDER.values():
+            self.assertLessEqual(set(row), set(commands.COMMANDS))
+
+
+class Smuggling(SynchronousTestCase):
+    """A1: only CRLF.CRLF ends the content."""
+
+    ENDS = [
+        b"\n.\n",
+        b"\n.\r\n",
+        b"\r\n.\n",
+        b"\r.\r",
+        b"\r.\n",
+        b"\n.\r",
+        b"\r.\r\n",
+        b"\r\n.\r",
+        b"\r\n\0.\r\n",
+        b"\r\n. \r\n",
+        b"\r\n.\t\r\n",
+    ]
+
+    def check(self, told: Transcript, stream: bytes, defect: bool) -> None:
+        self.assertEqual(
+            [type(e) for e in told.events if type(e) is not Content], [Mail, Rcpt, Data, EndOfContent]
+        )
+        end = told.events[-1]
+        assert isinstance(end, EndOfContent)
+        self.assertEqual(end.defect, BARE_NEWLINE if defect else None)
+        if not defect:
+            self.assertEqual(b"".join(told.content()), reference(stream)[0])
+        self.assertEqual(told.sent.count(b"\r\n"), 5)
+        self.assertFalse(told.engine.closing)
+
+    def smuggle(self, body: bytes, cuts: Sequence[object]) -> None:
+        for end in self.ENDS:
+            stream = body + end + INNER
+            for bare_newline in ("normalize", "reject"):
+                bare = stream.replace(b"\r\n", b"")
+                defect = bare_newline == "reject" and (b"\r" in bare or b"\n" in bare)
+                for cut in cuts:
+                    told = talk([ENVELOPE, stream], cut, engine=ServerEngine(bare_newline))
+                    self.check(told, stream, defect)
+
+    def test_A1_in_one_segment_and_byte_by_byte(self) -> None:
+        self.smuggle(b"Subject: x\r\n\r\nbody", [whole, each_byte])
+        self.smuggle(b"", [whole, each_byte])
+
+    def test_A1_split_at_every_index(self) -> None:
+        for length in range(len(b"body") + 5 + len(INNER)):
+            self.smuggle(b"body", [split_at(length)])
+
+    def test_A1_behind_a_mebibyte(self) -> None:
+        def late(data: bytes) -> list[bytes]:
+            """Large segments, then each byte of its own."""
+            return [*(data[at : at + 65536] for at in range(0, 1 << 20, 65536)), *each_byte(data[1 << 20 :])]
+
+        body = (b"0123456789" * 7 + b"\r\n") * ((1 << 20) // 72 + 1)
+        self.smuggle(body[: 1 << 20], [whole, late])
+
+    def test_A1_bare_newlines_in_commands(self) -> None:
+        for verb in commands.COMMANDS:
+            for bare in (b"\n", b"\r", b"\0", b"\n\n", b"\r\r"):
+                for line in (verb + bare, verb + b" x" + bare + b"NOOP", verb + b" x" + bare, bare + verb):
+                    for cut in (whole, each_byte):
+                        told = talk([line + b"\r\n", b"NOOP\r\n"], cut)
+                        event, after = told.events
+                        known = not line.startswith(bare) and b" " in line
+                        self.assertEqual(event, Refused(verb.decode() if known else "", UNPRINTABLE), line)
+                        self.assertEqual(after, Noop(), line)
+
+    def test_A1_a_command_line_ends_at_crlf_only(self) -> None:
+        told = talk([b"NOOP\nMAIL FROM:<a@b>\nRSET\r\n"])
+        self.assertEqual(told.events, [Refused("", UNPRINTABLE)])
+
+
+class LongLines(SynchronousTestCase):
+    """A3: a line that is too long never changes what the bytes behind it mean."""
+
+    def test_A3_content(self) -> None:
+        for size in (20_000, 100_000):
+            stream = b"x" * size + b"\r\n" + INNER
+            for cut in (whole, split_at(size), split_at(size + 1), split_at(16_384)):
+                told = talk([ENVELOPE, stream], cut)
+                events = [event for event in told.events if type(event) is not Content]
+                self.assertEqual(events, [*ORDINARY, EndOfContent(len(stream) - 3, LINE_TOO_LONG)])
+                self.assertEqual(told.sent.count(b"\r\n"), 5)
+                self.assertTrue(told.sent.endswith(LINE_TOO_LONG.encode()))
+
+    def test_A3_content_of_legal_lines(self) -> None:
+        stream = (b"x" * 998 + b"\r\n") * 20 + b".\r\n"
+        for cut in (whole, each_byte):
+            told = talk([ENVELOPE, stream], cut)
+            self.assertEqual(told.content(), [stream[:-3]])
+            self.assertEqual(told.events[-1], EndOfContent(len(stream) - 3))
+
+    def test_A3_commands(self) -> None:
+        hidden = b"MAIL FROM:<ceo@example.net>"
+        for verb, limit in [(b"NOOP", 512), (b"FOO", 512), (b"HELP", 512), (b"MAIL", 2048), (b"RCPT", 2048)]:
+            for size in (limit + 1, 2048, 2049, 2050, 2051, 5000, 70_000):
+                if size <= limit:
+                    continue
+                line = (verb + b" " + b"x" * size)[: size - 2 - len(hidden)] + hidden + b"\r\n"
+                self.assertEqual(len(line), size)
+                for cut in (whole, each_byte, split_at(size - 1), split_at(2047), split_at(2048)):
+                    told = talk([line + b"NOOP\r\n"], cut)
+                    name = verb.decode() if verb != b"FOO" else ""
+                    self.assertEqual(told.events, [Refused(name, server.LINE_TOO_LONG), Noop()], size)
+
+    def test_A3_commands_of_legal_length(self) -> None:
+        for cut in (whole, each_byte):
+            told = talk([b"NOOP " + b"x" * 505 + b"\r\n"], cut)
+            self.assertEqual(told.events, [Noop()])
+            line = (MAIL[:-2] + b" SIZE=1 X=").ljust(2046, b"x") + b"\r\n"
+            self.assertEqual(talk([line], cut).events, [Refused("MAIL", grammar.UNKNOWN_PARAMETER)])
+
+    def test_A3_bare_newlines_end_no_long_line(self) -> None:
+        line = b"x" * 3000 + b"\nNOOP\n\rNOOP\r\rRSET\r\n"
+        for cut in (whole, each_byte, split_at(3000), split_at(3001)):
+            self.assertEqual(talk([line], cut).events, [Refused("", server.LINE_TOO_LONG)])
+
+    def test_A9_an_endless_line_takes_no_memory(self) -> None:
+        subject = ServerEngine()
+        subject.greet(BANNER)
+        for _ in range(100):
+            subject.receive(b"x" * 65536)
+            self.assertIsNone(subject.next_event())
+            self.assertLess(subject.buffered, 2)
+
+
+class Pipelining(SynchronousTestCase):
+    """A5: replies in order, and nothing behind a command that must be the last of its group."""
+
+    def test_A5_nothing_behind_the_last_of_a_group(self) -> None:
+        before = MAIL + RCPT
+        for line in (b"HELO x", b"EHLO x", b"DATA", b"QUIT", b"data", b"DATA ", b"EHLO"):
+            for behind in (b"N", b"\r\n", b"NOOP\r\n", INNER):
+                told = talk([before + line + b"\r\n" + behind, b"NOOP\r\n"])
+                self.assertEqual(
+                    told.events, [Mail(ALICE), Rcpt(BOB), Refused(line[:4].decode().upper(), IMPROPER)], line
+                )
+                self.assertTrue(told.engine.closing)
+                self.assertTrue(told.sent.endswith(IMPROPER.encode()))
+                self.assertEqual(told.engine.buffered, 0)
+
+    def test_A5_out_of_order_data_too(self) -> None:
+        told = talk([b"DATA\r\nSubject: x\r\n\r\n.\r\n"])
+        self.assertEqual(told.events, [Refused("DATA", IMPROPER)])
+
+    def test_A5_content_before_the_354(self) -> None:
+        subject = ServerEngine()
+        told = talk([MAIL + RCPT], engine=subject)
+        subject.receive(b"DATA\r\n")
+        self.assertEqual(subject.next_event(), Data())
+        subject.receive(b"S")
+        self.assertEqual(subject.answer(GO_AHEAD), b"")
+        subject.receive(b"ubject: x\r\n\r\n.\r\n")
+        told.run(obliging)
+        self.assertEqual(told.events[-1], Refused("DATA", IMPROPER))
+        self.assertTrue(told.sent.endswith(IMPROPER.encode()))
+        self.assertTrue(subject.closing)
+        self.assertIsNone(subject.next_event())
+
+    def test_A5_commands_behind_a_refused_data_that_had_to_wait(self) -> None:
+        """Bytes that came while DATA was being refused are commands, as the client could not know."""
+        subject = ServerEngine()
+        told = talk([MAIL + RCPT], engine=subject)
+        subject.receive(b"DATA\r\n")
+        subject.next_event()
+        subject.receive(b"NOOP\r\n")
+        self.assertEqual(subject.answer(Reply(451, (3, 0), "No")), b"451 4.3.0 No\r\n")
+        told.run(obliging)
+        self.assertEqual(told.events[-1], Noop())
+
+    def test_A5_bytes_before_the_banner(self) -> None:
+        for early in (b"E", b"EHLO x\r\n", b"\x16\x03\x01", b"\r\n"):
+            subject = ServerEngine()
+            subject.receive(early)
+            self.assertIsNone(subject.next_event())
+            self.assertEqual(subject.greet(BANNER), b"")
+            told = Transcript(subject)
+            told.run(obliging)
+            self.assertEqual(told.events, [Refused("", server.EARLY_TALK)])
+            self.assertEqual(told.sent, server.EARLY_TALK.encode())
+            self.assertTrue(subject.closing)
+
+    def test_A5_commands_behind_the_content_are_in_order(self) -> None:
+        told = talk([ENVELOPE, b"x\r\n.\r\nRSET\r\nNOOP\r\n" + NOBODY + MAIL + NOBODY + b"QUIT\r\n"])
+        self.assertEqual(
+            told.sent,
+            b"".join(
+                r.encode() for r in [BANNER, OK, OK, GO_AHEAD, OK, OK, OK, MAIL_FIRST, OK, NO_SUCH_USER, BYE]
+            ),
+        )
+
+    def test_B4_other_protocols(self) -> None:
+        for request in (
+            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /" + b"x" * 4000 + b" HTTP/1.1\r\n\r\n",
+            b"HEAD /\xff HTTP/1.0\r\n",
+            b"PUT / HTTP/1.1\r\n",
+            b"OPTIONS * HTTP/1.1\r\n",
+            b"CONNECT x:25 HTTP/1.1\r\n",
+            b"PRI * HTTP/2.0\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\r\nEHLO x\r\n",
+            b"\x16\x03",
+        ):
+            for cut in (whole, each_byte):
+                told = talk([request + b"MAIL FROM:<a@b>\r\n"], cut)
+                self.assertEqual(told.events, [Refused("", server.NOT_SMTP)], request)
+                self.assertTrue(told.engine.closing)
+                self.assertEqual(told.sent, BANNER.encode() + server.NOT_SMTP.encode())
+
+
+class Injection(SynchronousTestCase):
+    """A6: nothing in an event could begin another line, and replies echo nothing."""
+
+    NASTY = [
+        b"a\r@b",
+        b"a\n@b",
+        b"a\0@b",
+        b"a\tb@c",
+        b"\xe9@b",
+        b"a@b\nX-Spam: no",
+        b"a@b(comment)",
+        b"a@@b",
+        b"a@b@c",
+        b"=?utf-8?q?a=0d=0a?=@b",
+        b'"a\rb"@c',
+        b'"a\\\nb"@c',
+        b"%0d%0a@b",
+        b'"a@b"@c',
+        b"@a,@b:c@d",
+        b"a@[b\n]",
+    ]
+
+    def test_A6_envelopes(self) -> None:
+        for value in self.NASTY:
+            for line in (
+                b"HELO %b",
+                b"EHLO %b",
+                b"MAIL FROM:<%b>",
+                b"RCPT TO:<%b>",
+                b"VRFY %b",
+                b"HELP %b",
+                b"X%b",
+            ):
+                for cut in (whole, each_byte):
+                    told = talk([MAIL, line % value + b"\r\n", b"NOOP\r\n"], cut)
+                    self.assertEqual(told.events[-1], Noop())
+                    self.assertEqual(len(told.events), 3)
+                    for text in self.texts(told.events[1]):
+                        self.assertTrue(text.isascii() and text.isprintable(), text)
+                    self.assertEqual(told.sent.count(b"\r\n"), 4)
+
+    def texts(self, event: Event) -> list[str]:
+        match event:
+            case Helo(name) | Verify(name) | Expand(name) | Help(name) | Other(name):
+                return [name]
+            case Mail(Address() as address) | Rcpt(address):
+                return [str(address), address.local, address.domain]
+            case Refused(verb, reply):
+                return [verb, reply.text]
+        return []
+
+    def test_A6_source_routes_are_forgotten(self) -> None:
+        told = talk(
+            [
+                b"MAIL FROM:<@a.example,@b.example:user@c.example>\r\n",
+                b"RCPT TO:<@relay.example:user@c.example>\r\n",
+            ]
+        )
+        user = Address("user", "c.example")
+        self.assertEqual(told.events, [Mail(user), Rcpt(user)])
+
+    def test_A6_nothing_is_echoed(self) -> None:
+        for line in (
+            b"EHLO b(ad",
+            b"MAIL FROM:<b(ad",
+            MAIL[:-2] + b" b(ad=1",
+            b"b(ad",
+            b"b(ad\n",
+            b"GET b(ad",
+        ):
+            self.assertNotIn(b"b(ad", talk([line + b"\r\n"]).sent)
+
+
+class EveryOctet(SynchronousTestCase):
+    """A7: whatever a line holds, there is one reply, and the session lives."""
+
+    LINES = [
+        b"HELO x",
+        b"EHLO x",
+        MAIL[:-2],
+        RCPT[:-2],
+        b"DATA",
+        b"RSET",
+        b"NOOP",
+        b"VRFY x",
+        b"EXPN x",
+        b"HELP",
+        b"QUIT",
+        b"MAIL FROM:<> SIZE=1 BODY=7BIT",
+        b'RCPT TO:<"q"@[127.0.0.1]>',
+    ]
+
+    def test_A7_every_octet_in_every_position(self) -> None:
+        for line in self.LINES:
+            for at in range(len(line) + 1):
+                for octet in range(256):
+                    for end in (at, at + 1):
+                        self.check(line[:at] + bytes([octet]) + line[end:])
+
+    def check(self, line: bytes) -> None:
+        told = talk([MAIL + RCPT, line + b"\r\n", b".\r\nNOOP\r\n"])
+        event = told.events[2]
+        good = min(line) >= 0x20 and max(line) < 0x7F
+        if not good:
+            assert isinstance(event, Refused), line
+            self.assertEqual(event.reply.code // 100, 5, line)
+        if isinstance(event, Quit):
+            self.assertTrue(told.engine.closing)
+            return
+        self.assertEqual(told.events[-1], Noop(), line)
+        self.assertFalse(told.engine.closing, line)
+        self.assertEqual(len(told.events), 5, line)

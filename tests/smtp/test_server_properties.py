@@ -1,0 +1,103 @@
+"""Whatever bytes come, in whatever pieces: events or refusals, the same ones, and never an exception."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from postoffice.smtp.content import BareNewline
+from postoffice.smtp.events import Content, EndOfContent, Event, Refused
+from postoffice.smtp.server import IMPROPER_PIPELINING as IMPROPER
+from postoffice.smtp.server import ServerEngine
+from tests.smtp.dialogue import BANNER, Transcript, each_byte, obliging, talk
+
+WORDS = st.sampled_from(
+    [
+        b"HELO x\r\n",
+        b"EHLO [192.0.2.1]\r\n",
+        b"MAIL FROM:<a@b> SIZE=9\r\n",
+        b"MAIL FROM:<>\r\n",
+        b"RCPT TO:<c@d>\r\n",
+        b"RCPT TO:<nobody@d>\r\n",
+        b"DATA\r\n",
+        b"RSET\r\n",
+        b"NOOP\r\n",
+        b"VRFY x\r\n",
+        b"QUIT\r\n",
+        b"GET /\r\n",
+        b"\r\n.\r\n",
+        b".",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b" ",
+        b"\0",
+        b"\xff",
+        b"x" * 600,
+        b"x" * 3000,
+        b"x" * 17_000,
+        b"\x16\x03",
+    ]
+)
+ENVELOPE = st.just([b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"])
+STREAMS = st.one_of(
+    st.binary(max_size=300),
+    st.lists(WORDS, max_size=20).map(b"".join),
+    st.lists(st.sampled_from([b"\r", b"\n", b"."])).map(b"".join),
+)
+GROUPS = st.builds(lambda a, b: [*a, *b], st.one_of(st.just([]), ENVELOPE), st.lists(STREAMS, max_size=5))
+MODES = st.sampled_from(["normalize", "reject"])
+
+
+def letters(events: list[Event]) -> list[Event]:
+    """The events without the content of letters that were refused: how much of it came is left open."""
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, EndOfContent) and event.defect and kept and type(kept[-1]) is Content:
+            kept.pop()
+        kept.append(event)
+    if kept and type(kept[-1]) is Content:
+        kept.pop()
+    return kept
+
+
+def replies(told: Transcript) -> int:
+    return sum(type(event) is not Content for event in told.events)
+
+
+class Properties(SynchronousTestCase):
+    @settings(deadline=None, max_examples=300)
+    @given(GROUPS, MODES, st.sampled_from([0, 100]))
+    def test_whole_equals_byte_by_byte(self, groups: list[bytes], mode: BareNewline, size: int) -> None:
+        """But for pipelining: byte by byte, a client seems to wait for every reply."""
+        one = talk(groups, engine=ServerEngine(mode, size))
+        many = talk(groups, each_byte, engine=ServerEngine(mode, size))
+        last = one.events[-1] if one.events else None
+        if isinstance(last, Refused) and last.reply == IMPROPER:
+            before = letters(one.events[:-1])
+            self.assertEqual(letters(many.events)[: len(before)], before)
+        else:
+            self.assertEqual(letters(one.events), letters(many.events))
+            self.assertEqual(one.sent, many.sent)
+            self.assertEqual(one.engine.closing, many.engine.closing)
+
+    @settings(deadline=None, max_examples=300)
+    @given(GROUPS, MODES)
+    def test_one_reply_an_event_and_bounded_memory(self, groups: list[bytes], mode: BareNewline) -> None:
+        for group in groups:
+            told = talk([group], engine=ServerEngine(mode))
+            self.assertEqual(told.sent.count(b"\r\n"), 1 + replies(told))
+            self.assertLess(told.engine.buffered, 2050)
+
+    @settings(deadline=None, max_examples=200)
+    @given(STREAMS, st.integers(0, 400))
+    def test_answers_that_come_late_change_nothing(self, stream: bytes, at: int) -> None:
+        """Bytes that arrive while an event is unanswered are the same as bytes that were there before."""
+        one = talk([stream])
+        late = Transcript(ServerEngine())
+        late.sent = late.engine.greet(BANNER)
+        late.engine.receive(stream[:at])
+        late.engine.receive(stream[at:])
+        late.run(obliging)
+        self.assertEqual((late.events, late.sent), (one.events, one.sent))

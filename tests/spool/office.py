@@ -1,0 +1,81 @@
+"""A program that uses a spool until it is killed: `python -m tests.spool.office DIRECTORY RUN COUNT`.
+
+Five sessions store COUNT letters; each prints `stored ID` when its commit was acknowledged. Every second
+letter is claimed with its commit, and settled as delivered after `settling ID` was printed; `settled ID`
+follows. `error NAME ID` says what was refused. The content of a letter follows from its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import react
+
+from postoffice.interfaces import NewLetter
+from postoffice.mail.address import Address
+from postoffice.mail.envelope import Settlement
+from postoffice.mail.outcome import Delivered
+from postoffice.mail.reply import Reply
+from postoffice.spool.sqlite import SqliteSpool
+
+ANN = Address("ann", "example.net")
+SIZES = (700, 20_000, 150_000, 4_000, 400_000)
+CUTOFF = 64 * 1024
+
+
+def content_of(letter_id: str) -> bytes:
+    """What a letter of this id contains; the size is one of SIZES."""
+    size = SIZES[int(letter_id.rpartition("N")[2]) % len(SIZES)]
+    return (hashlib.sha256(letter_id.encode()).digest() * (size // 32 + 1))[:size]
+
+
+def say(*words: str) -> None:
+    """Print a line with one system call."""
+    os.write(1, " ".join(words).encode() + b"\n")
+
+
+async def letter(spool: SqliteSpool, letter_id: str, claim: bool) -> None:
+    """Store a letter, and deliver it when it is claimed."""
+    draft = spool.draft()
+    try:
+        data = content_of(letter_id)
+        for start in range(0, len(data), 60_000):
+            room = draft.write(data[start : start + 60_000])
+            if room is not None:
+                await room
+        now = time.time()
+        claimed = await draft.commit(NewLetter(None, ((ANN, now),), "7BIT", now, "x", letter_id), claim)
+        say("stored", letter_id)
+        if claimed is not None:
+            say("settling", letter_id)
+            done = Delivered(Reply(250, (0, 0), "taken"))
+            await spool.settle(claimed[0], [Settlement(claimed[0].recipients[0].key, done)])
+            say("settled", letter_id)
+    except Exception as error:
+        draft.discard()
+        say("error", type(error).__name__, letter_id)
+
+
+async def main(reactor: Any, directory: str, run: str, count: str, sessions: str = "5") -> None:
+    """Store letters."""
+    spool = SqliteSpool(directory, reactor, cutoff=CUTOFF)
+    await spool.open()
+    say("open")
+    numbers = iter(range(int(count)))
+
+    async def session() -> None:
+        for number in numbers:
+            await letter(spool, f"{run}N{number}", number % 2 == 0)
+
+    await gatherResults([Deferred.fromCoroutine(session()) for _ in range(int(sessions))])
+    say("done")
+    await spool.close()
+
+
+if __name__ == "__main__":
+    react(lambda *arguments: Deferred.fromCoroutine(main(*arguments)), sys.argv[1:])

@@ -1,0 +1,84 @@
+"""What tests of every kind share: `need` and `program` for tests that run other people's programs.
+
+A test that needs a program says so at its start. Where the program is missing the test is skipped and the
+reason names the Debian package; under CI=true it fails instead, because there everything is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.trial.unittest import FailTest, SkipTest
+
+T = TypeVar("T")
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The directory that holds `postoffice/` and `tests/`."""
+
+SEARCH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+PACKAGES = {
+    "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "nsd": "nsd",
+    "openssl": "openssl",
+    "postconf": "postfix",
+    "postfix": "postfix",
+    "setpriv": "util-linux",
+    "smtp-sink": "postfix",
+    "smtp-source": "postfix",
+    "strace": "strace",
+    "swaks": "swaks",
+    "unbound": "unbound",
+    "unshare": "util-linux",
+}
+"""Programs tests may ask for, and the Debian packages they are in (`.ci/packages` lists the same)."""
+
+
+def in_ci() -> bool:
+    """Whether a missing program is a fault of the machine rather than a choice of its owner."""
+    return os.environ.get("CI") == "true"
+
+
+def program(name: str) -> str:
+    """The path of the program `name`, a key of PACKAGES; where it is missing the test ends here."""
+    package = PACKAGES[name]
+    found = shutil.which(name, path=SEARCH)
+    if found is None:
+        reason = f"{name} is not installed: apt-get install {package}"
+        raise FailTest(reason) if in_ci() else SkipTest(reason)
+    return found
+
+
+def need(*names: str) -> None:
+    """Go on only if all these programs are here; see `program`."""
+    for name in names:
+        program(name)
+
+
+def need_root() -> None:
+    """Go on only as root."""
+    if os.geteuid() != 0:
+        reason = "only root can do this"
+        raise FailTest(reason) if in_ci() else SkipTest(reason)
+
+
+def counted(work: Callable[[], T]) -> tuple[T, int]:
+    """What `work` returns, and how many calls (of Python and C functions) it made: effort without a clock."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        return work(), calls
+    finally:
+        sys.setprofile(before)

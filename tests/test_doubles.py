@@ -1,0 +1,11 @@
+from __future__ import annotations
+
+from twisted.trial.unittest import TestCase
+
+from tests.doubles import StaticResolver
+from tests.resolver_contract import ADDRESSES, FAILING, MX, REVERSE, ResolverContract
+
+
+class StaticResolverTests(ResolverContract, TestCase):
+    def setUp(self) -> None:
+        self.resolver = StaticResolver(MX, ADDRESSES, REVERSE, [FAILING])

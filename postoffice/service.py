@@ -13,7 +13,7 @@ from functools import partial
 from random import SystemRandom
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
@@ -31,6 +31,7 @@ from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, 
 from postoffice.directory.mailboxes import tree_of
 from postoffice.directory.watched import Watch
 from postoffice.interfaces import SpoolDamaged, SpoolFailed, SpoolFull
+from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.reply import printable
 from postoffice.queue.scheduler import QueueSettings, Scheduler
@@ -148,7 +149,11 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
         bare_newline=settings.bare_newline,
         require_helo=settings.require_helo,
     )
-    smtp = SmtpFactory(conversation, Pace(settings.timeout, settings.min_rate), doorkeeper, directory, intake)
+    pace = Pace(settings.timeout, settings.min_rate)
+
+    def door(name: Door) -> SmtpFactory:
+        return SmtpFactory(evolve(conversation, door=name), pace, doorkeeper, directory, intake)
+
     local = LocalFactory(
         LocalOffice(intake, spool, scheduler, directory, full_name),
         account_name,
@@ -176,7 +181,7 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
             mailbox=mailbox,
             scheduler=scheduler,
             doorkeeper=doorkeeper,
-            sockets=Sockets(settings.listen + settings.msp, smtp, reactor),
+            sockets=Sockets(((settings.listen, door("smtp")), (settings.msp, door("msp"))), reactor),
             local=LocalPort(settings.control, local, reactor),
             local_factory=local,
         ),

@@ -7,6 +7,24 @@ from typing import Literal
 from attrs import frozen
 
 Protocol = Literal["SMTP", "ESMTP", "LOCAL"]
+Door = Literal["smtp", "msp", "smtps"]
+
+
+@frozen
+class Tls:
+    """What encrypts a session: `version` (TLSv1.3), `cipher` (as OpenSSL spells it), `bits` of its key.
+
+    `server_name` is the name of ours that the client asked for (SNI), `None` if it asked for none.
+    """
+
+    version: str
+    cipher: str
+    bits: int
+    server_name: str | None = None
+
+    def __str__(self) -> str:
+        """How trace fields and logs tell it."""
+        return f"{self.version} with cipher {self.cipher} ({self.bits}/{self.bits} bits)"
 
 
 @frozen
@@ -16,6 +34,7 @@ class Client:
     `ip` is the textual address, an IPv4-mapped IPv6 address as plain IPv4; empty for a local command.
     `name` is the forward-confirmed reverse name, `None` where there is none. `helo` is the name the
     client gave itself. `user` is the account it logged in to, or the account of a local command.
+    `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
 
     ip: str
@@ -25,6 +44,13 @@ class Client:
     protocol: Protocol = "SMTP"
     user: str | None = None
     may_relay: bool = False
+    door: Door = "smtp"
+    tls: Tls | None = None
+
+    @property
+    def keyword(self) -> str:
+        """How the letter came, in the words of RFC 3848: ESMTP and what was added to it."""
+        return "ESMTPS" if self.tls and self.protocol == "ESMTP" else self.protocol
 
     def __str__(self) -> str:
         """How logs name it: `name [ip]`, `[ip]`, or `user@localhost` for a local command."""

@@ -81,11 +81,12 @@ def received(client: Client, host: str, letter_id: str, recipients: tuple[Addres
     if client.ip:
         literal = f"[IPv6:{client.ip}]" if ":" in client.ip else f"[{client.ip}]"
         name = f"{_comment(client.name)} {literal}" if client.name else literal
-        origin = f"from {_comment(client.helo or 'unknown')} ({name})\r\n\t"
+        tls = f"(using {client.tls})\r\n\t" if client.tls else ""
+        origin = f"from {_comment(client.helo or 'unknown')} ({name})\r\n\t{tls}"
     else:
         origin = f"(from {_comment(client.user or 'unknown')} on this machine)\r\n\t"
     clause = f"\r\n\tfor <{printable(str(recipients[0]), 320)}>" if len(recipients) == 1 else ""
     return (
-        f"Received: {origin}by {host} (Postoffice) with {client.protocol} id {letter_id}{clause};\r\n"
+        f"Received: {origin}by {host} (Postoffice) with {client.keyword} id {letter_id}{clause};\r\n"
         f"\t{date(int(now))}\r\n"
     ).encode("ascii", "replace")

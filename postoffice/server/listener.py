@@ -148,17 +148,17 @@ class SmtpFactory(Factory):
         self.clock: IReactorTime = intake.clock
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        ip = peer_of(addr)
-        refused = self.doorkeeper.admit(ip)
-        if refused is not None:
-            self.intake.journal.refused(Client(ip), "session", refused, "limit of sessions reached")
-            return _Turned(refused)
         settings = self.settings
+        client = Client(peer_of(addr), getattr(addr, "port", 0), door=settings.door)
+        refused = self.doorkeeper.admit(client.ip)
+        if refused is not None:
+            self.intake.journal.refused(client, "session", refused, "limit of sessions reached")
+            return _Turned(refused)
         engine = ServerEngine(
             bare_newline=settings.bare_newline, max_size=settings.size, require_helo=settings.require_helo
         )
         link = Link(engine, self.clock, self.pace)
-        link.begin = partial(self._begin, link, Client(ip, getattr(addr, "port", 0)))
+        link.begin = partial(self._begin, link, client)
         return link
 
     def _begin(self, link: Link, client: Client) -> None:

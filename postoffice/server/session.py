@@ -18,7 +18,7 @@ from attrs import evolve, frozen
 
 from postoffice.interfaces import IDirectory, IJournal
 from postoffice.mail.address import Address, path
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, Door
 from postoffice.mail.envelope import Body, Envelope
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.server.intake import Incoming, Intake
@@ -65,6 +65,7 @@ class SessionSettings:
     """What the conversation needs to know. `size`, `recipients` and `errors` of 0 mean no limit."""
 
     host: str
+    door: Door = "smtp"
     banner: str = ""
     size: int = 0
     recipients: int = 1000

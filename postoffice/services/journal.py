@@ -234,16 +234,20 @@ class Journal:
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         recipients = envelope.recipients
         sender = path(envelope.sender)
+        tls = f" using {client.tls}" if client.tls else ""
         shown = path(recipients[0]) if len(recipients) == 1 else f"{len(recipients)} recipients"
         self._note(
             "info",
             "accepted",
-            f"{letter_id}: accepted {size} octets from {sender} ({client}) for {shown}",
+            f"{letter_id}: accepted {size} octets from {sender} ({client}) for {shown}{tls}",
             id=letter_id,
             sender=sender,
             recipients=len(recipients),
             size=size,
             client=str(client),
+            door=client.door,
+            protocol=client.keyword,
+            tls=str(client.tls or ""),
         )
 
     def settled(

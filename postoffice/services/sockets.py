@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -25,13 +25,12 @@ BACKLOG = 1024
 
 
 class Sockets:
-    """The places of one factory. `bind` first, `listen` when ready, `close` at the end."""
+    """Places, and the factory of each. `bind` first, `listen` when ready, `close` at the end."""
 
-    def __init__(self, places: Sequence[Listen], factory: Factory, reactor: Any) -> None:
-        self._places = places
-        self._factory = factory
+    def __init__(self, places: Iterable[tuple[Sequence[Listen], Factory]], reactor: Any) -> None:
+        self._places = [(place, factory) for group, factory in places for place in group]
         self._reactor = reactor
-        self._bound: list[socket.socket] = []
+        self._bound: list[tuple[socket.socket, Factory]] = []
         self._ports: list[IListeningPort] = []
 
     def bind(self) -> None:
@@ -39,12 +38,12 @@ class Sockets:
 
         Where every address is meant, a machine without IPv6 does with its others.
         """
-        for place in self._places:
+        for place, factory in self._places:
             if isinstance(place, Tcp):
                 try:
-                    self._bound.append(_bind(place))
+                    self._bound.append((_bind(place), factory))
                 except OSError as error:
-                    every = place.host == "::" and Tcp("0.0.0.0", place.port) in self._places
+                    every = place.host == "::" and (Tcp("0.0.0.0", place.port), factory) in self._places
                     if not every or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                         raise
 
@@ -52,25 +51,25 @@ class Sockets:
         """Let clients in; says where, for the log. Errors: OSError that names the address, or whatever an
         endpoint cannot do.
         """
-        for bound in self._bound:
+        for bound, factory in self._bound:
             try:
                 bound.listen(BACKLOG)
             except OSError as error:
                 # Two of us may bind the same address, but only one can listen there.
                 host, port = bound.getsockname()[:2]
                 raise OSError(error.errno, f"{host}:{port}: {error.strerror}") from None
-            self._ports.append(EagerPort.adopt(self._reactor, bound, self._factory))
+            self._ports.append(EagerPort.adopt(self._reactor, bound, factory))
             bound.close()
         self._bound.clear()
-        for place in self._places:
+        for place, factory in self._places:
             if isinstance(place, Endpoint):
                 endpoint = serverFromString(self._reactor, place.description)
-                self._ports.append(await endpoint.listen(self._factory))
+                self._ports.append(await endpoint.listen(factory))
         return ", ".join(_name(port) for port in self._ports)
 
     def close(self) -> Deferred[Any]:
         """Let nobody in any more."""
-        for bound in self._bound:
+        for bound, _ in self._bound:
             bound.close()
         self._bound.clear()
         ports, self._ports = self._ports, []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.address import Address
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, Tls
 from postoffice.mail.header import Headers, date, read_headers, received
 
 
@@ -79,6 +80,19 @@ class Trace(SynchronousTestCase):
             b"\tby mx.example.org (Postoffice) with ESMTP id ID1\r\n"
             b"\tfor <a@example.org>;\r\n\t" + date(0).encode() + b"\r\n",
         )
+
+    def test_over_tls(self) -> None:
+        tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.example.org")
+        client = Client("192.0.2.1", helo="greeting", protocol="ESMTP", tls=tls)
+        self.assertTrue(
+            received(client, "mx.example.org", "ID1", self.one, 0.0).startswith(
+                b"Received: from greeting ([192.0.2.1])\r\n"
+                b"\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
+                b"\tby mx.example.org (Postoffice) with ESMTPS id ID1\r\n"
+            )
+        )
+        # RFC 3848 has no keyword for the old greeting over TLS.
+        self.assertIn(b" with SMTP id", received(evolve(client, protocol="SMTP"), "h", "I", self.one, 0.0))
 
     def test_no_for_with_several_recipients(self) -> None:
         line = received(Client("192.0.2.1"), "h", "I", (*self.one, Address("b", "c")), 0.0)

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.places import LogTarget
 from postoffice.mail.address import Address
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, Tls
 from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Postponed
@@ -117,6 +117,14 @@ class Facts(SynchronousTestCase):
         text = self.told()[0]
         self.assertTrue(text.startswith("it broke: ZeroDivisionError: oops?forged\n    Traceback"))
         self.assertNotIn("\nforged", text)
+
+    def test_what_came_over_tls_says_so(self) -> None:
+        tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
+        client = Client("192.0.2.1", protocol="ESMTP", door="smtps", tls=tls)
+        self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, client)
+        self.assertTrue(self.told()[0].endswith(f"for <a@example.net> using {tls}"))
+        fields = json.loads(as_json(self.sink.records[0]))
+        self.assertEqual((fields["door"], fields["protocol"], fields["tls"]), ("smtps", "ESMTPS", str(tls)))
 
     def test_json_has_fields(self) -> None:
         self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, CLIENT)

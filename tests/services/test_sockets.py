@@ -20,7 +20,7 @@ class Taken(SynchronousTestCase):
         self.other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.other.bind(("127.0.0.1", 0))
         self.port = self.other.getsockname()[1]
-        self.sockets = Sockets((Tcp("127.0.0.1", self.port),), Factory(), None)
+        self.sockets = Sockets((((Tcp("127.0.0.1", self.port),), Factory()),), None)
 
     def test_when_it_is_taken(self) -> None:
         self.other.listen()
@@ -38,7 +38,7 @@ class Taken(SynchronousTestCase):
 
 class Unknown(SynchronousTestCase):
     def test_a_name_that_is_none_of_ours_is_told(self) -> None:
-        sockets = Sockets((Tcp("no such.name.invalid", 25),), Factory(), None)
+        sockets = Sockets((((Tcp("no such.name.invalid", 25),), Factory()),), None)
         self.assertIn("no such.name.invalid:25: ", str(self.assertRaises(OSError, sockets.bind)))
 
 
@@ -53,10 +53,10 @@ class WithoutIPv6(SynchronousTestCase):
         self.patch(socket, "socket", Old)
 
     def test_every_address_means_those_there_are(self) -> None:
-        sockets = Sockets((Tcp("0.0.0.0", 0), Tcp("::", 0)), Factory(), None)
+        sockets = Sockets((((Tcp("0.0.0.0", 0), Tcp("::", 0)), Factory()),), None)
         sockets.bind()
         self.successResultOf(sockets.close())
 
     def test_an_address_that_was_asked_for_is_named(self) -> None:
-        sockets = Sockets((Tcp("::1", 0),), Factory(), None)
+        sockets = Sockets((((Tcp("::1", 0),), Factory()),), None)
         self.assertIn("::1:0: Address family not supported", str(self.assertRaises(OSError, sockets.bind)))

@@ -9,7 +9,8 @@ in for a Deferred, nothing has to be waited for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -20,7 +21,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.destination import Destination
 from postoffice.mail.envelope import Body, Claim, Entry, Envelope, Letter, Recipient, Settlement
 from postoffice.mail.outcome import Outcome
-from postoffice.mail.reply import Reply
+from postoffice.mail.reply import Refusal, Reply
 
 
 class SpoolFull(Exception):
@@ -212,6 +213,44 @@ class IDirectory(Interface):
 
         Errors: `Refusal` with 550 5.1.1 for a user that does not exist, 4xx when it could not be found out.
         """
+
+
+class Turned(Refusal):
+    """A client is turned away: `reply` stands in for the banner, and the connection closes."""
+
+
+class IPolicy(Interface):
+    """Whom we talk to, and what we take from them. Asked by the session, which has checked the syntax.
+
+    Nothing here waits where the answer is known. Errors of every awaitable: `Refusal`.
+    """
+
+    def client(client: Client) -> Coroutine[Any, Any, Client]:
+        """Who a client is, told when it connects: its name, whether it may relay, whether it is marked.
+
+        Errors: `Turned`.
+        """
+
+    def helo(client: Client) -> Awaitable[None]:
+        """Judge the name a client gave itself (`client.helo`)."""
+
+    def sender(client: Client, sender: Address | None, size: int | None) -> Awaitable[Refusal | None]:
+        """Judge the sender of a letter, and the size that was declared for it.
+
+        What is returned is the answer to DATA: the letter is put off, but its recipients are heard first.
+        """
+
+    def recipient(client: Client, sender: Address | None, address: Address) -> Awaitable[None]:
+        """Judge a recipient elsewhere that the client may have mail relayed to."""
+
+    def content(client: Client, sender: Address | None, recipients: Sequence[Address]) -> Awaitable[None]:
+        """Judge the whole envelope, before the content is asked for."""
+
+    def wrong_number(client: Client, sender: Address | None) -> None:
+        """The client named a recipient of ours that does not exist."""
+
+    def accepted(client: Client, envelope: Envelope) -> None:
+        """A letter of the client was stored."""
 
 
 class IQueue(Interface):

@@ -34,6 +34,8 @@ from postoffice.interfaces import SpoolDamaged, SpoolFailed, SpoolFull
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.reply import printable
+from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.policy import Policy
 from postoffice.queue.scheduler import QueueSettings, Scheduler
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Pace
@@ -137,8 +139,8 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
         IntakeSettings(host, settings.hops, settings.minfree, settings.spool),
         reactor,
     )
-    limits = Limits(settings.clients, settings.per_client, frozenset(settings.trusted))
-    doorkeeper = Doorkeeper(limits, addresses, resolver, reactor)
+    doorkeeper = Doorkeeper(Limits(settings.clients, settings.per_client), addresses, reactor)
+    policy = Policy(Clients(ClientSettings(frozenset(settings.trusted)), doorkeeper.at_home, resolver))
     conversation = SessionSettings(
         host,
         banner="\n".join(map(printable, _text(settings.banner).strip().splitlines())),
@@ -152,7 +154,7 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
-        return SmtpFactory(evolve(conversation, door=name), pace, doorkeeper, directory, intake)
+        return SmtpFactory(evolve(conversation, door=name), pace, doorkeeper, directory, policy, intake)
 
     local = LocalFactory(
         LocalOffice(intake, spool, scheduler, directory, full_name),

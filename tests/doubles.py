@@ -9,9 +9,18 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from postoffice.interfaces import IDirectory, IResolver, MailExchanger, NoSuchDomain, ResolverFailure
+from postoffice.interfaces import (
+    IDirectory,
+    IPolicy,
+    IResolver,
+    MailExchanger,
+    NoSuchDomain,
+    ResolverFailure,
+)
 from postoffice.mail.address import Address
+from postoffice.mail.client import Client
 from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.envelope import Envelope
 from postoffice.mail.reply import Refusal, Reply
 
 
@@ -97,6 +106,50 @@ class StaticDirectory:
         if mailbox is None:
             return defer.fail(Refusal(Reply(550, (1, 1), "No such user here")))
         return defer.succeed(mailbox)
+
+
+@implementer(IPolicy)
+class ScriptedPolicy:
+    """Refuses what `refusals` says, by the name of the method; `put_off` is the answer to DATA.
+
+    `told` keeps what was asked or told, in order.
+    """
+
+    def __init__(
+        self, client: Client | None = None, put_off: Refusal | None = None, **refusals: Refusal
+    ) -> None:
+        self.found = client
+        self.put_off = put_off
+        self.refusals = refusals
+        self.told: list[str] = []
+
+    async def client(self, client: Client) -> Client:
+        self._judge("client", client.ip)
+        return self.found or client
+
+    async def helo(self, client: Client) -> None:
+        self._judge("helo", client.helo)
+
+    async def sender(self, client: Client, sender: Address | None, size: int | None) -> Refusal | None:
+        self._judge("sender", sender)
+        return self.put_off
+
+    async def recipient(self, client: Client, sender: Address | None, address: Address) -> None:
+        self._judge("recipient", address)
+
+    async def content(self, client: Client, sender: Address | None, recipients: Sequence[Address]) -> None:
+        self._judge("content", *recipients)
+
+    def wrong_number(self, client: Client, sender: Address | None) -> None:
+        self._judge("wrong_number", sender)
+
+    def accepted(self, client: Client, envelope: Envelope) -> None:
+        self._judge("accepted", *envelope.recipients)
+
+    def _judge(self, name: str, *subjects: object) -> None:
+        self.told.append(" ".join((name, *map(str, subjects))))
+        if name in self.refusals:
+            raise self.refusals[name]
 
 
 def _plain(name: str) -> str:

@@ -33,7 +33,8 @@ class Client:
 
     `ip` is the textual address, an IPv4-mapped IPv6 address as plain IPv4; empty for a local command.
     `name` is the forward-confirmed reverse name, `None` where there is none. `helo` is the name the
-    client gave itself. `user` is the account it logged in to, or the account of a local command.
+    client gave itself. `user` is the account it logged in to, or the account of a local command. `marked`
+    is why policy would rather have refused it, empty for all whom it would not.
     `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
 
@@ -44,6 +45,7 @@ class Client:
     protocol: Protocol = "SMTP"
     user: str | None = None
     may_relay: bool = False
+    marked: str = ""
     door: Door = "smtp"
     tls: Tls | None = None
 

@@ -112,7 +112,7 @@ class Incoming:
     ) -> None:
         self._intake = intake
         self._client = client
-        self._envelope = envelope
+        self.envelope = envelope
         self._extra = extra
         self._full_name = full_name
         self._now = intake.clock.seconds()
@@ -172,7 +172,7 @@ class Incoming:
         if claimed is not None:
             queue.take(*claimed)
             taken = len(claimed[0].recipients)
-        if taken < len(self._envelope.recipients):
+        if taken < len(self.envelope.recipients):
             # What was due at once is in the claim, so it is the later time that counts.
             queue.wake(max(self._dues) if taken else min(self._dues))
 
@@ -207,7 +207,7 @@ class Incoming:
             self._refuse(Refusal(TOO_MANY_HOPS))
             return None
         lines = [
-            received(self._client, self._intake.settings.host, self.id, self._envelope.recipients, self._now),
+            received(self._client, self._intake.settings.host, self.id, self.envelope.recipients, self._now),
             self._extra,
             self._missing(headers.names()) if self._client.may_relay else b"",
         ]
@@ -226,7 +226,7 @@ class Incoming:
         if b"message-id" not in names:
             lines.append(f"Message-ID: <{self.id}.{int(self._now)}@{host}>\r\n")
         if b"from" not in names:
-            sender = self._envelope.sender
+            sender = self.envelope.sender
             who = f"MAILER-DAEMON@{host}" if sender is None else str(sender)
             who = who if "@" in who else f"{who}@{host}"
             name = " ".join(self._full_name.split())
@@ -238,11 +238,11 @@ class Incoming:
         assert draft is not None
         queue, local = intake.queue, intake.directory.is_local
         due = {is_local: queue.first_due(is_local) for is_local in (True, False)}
-        recipients = self._envelope.recipients
+        recipients = self.envelope.recipients
         new = NewLetter(
-            sender=self._envelope.sender,
+            sender=self.envelope.sender,
             recipients=tuple((address, due[local(address.domain)]) for address in recipients),
-            body=self._envelope.body,
+            body=self.envelope.body,
             received=self._now,
             client=str(self._client),
             id=self.id,
@@ -250,7 +250,7 @@ class Incoming:
         self._claimed = await draft.commit(new, queue.has_room())
         self._draft = None
         self._dues = {when for _, when in new.recipients}
-        intake.journal.accepted(self.id, self._envelope, self.size, self._client)
+        intake.journal.accepted(self.id, self.envelope, self.size, self._client)
 
 
 def _free_octets(directory: str) -> int:

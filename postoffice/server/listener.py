@@ -1,11 +1,9 @@
 """The listener: who may open a session, and everything a session needs to begin.
 
 A factory for one listening address, made by the assembly; all of them share one `Doorkeeper`, which
-counts sessions. A connection is turned away here before any engine is made for it. Whose word is
-trusted for relaying is decided here as well: this machine's own addresses and `trusted` hosts.
+counts sessions. A connection is turned away here before any engine is made for it.
 
-When things fail: too many sessions are answered with 451 4.3.2 and closed; a reverse look-up that
-fails leaves the client without a name.
+When things fail: too many sessions are answered with 451 4.3.2 and closed.
 """
 
 from __future__ import annotations
@@ -15,13 +13,13 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address
 
-from attrs import evolve, frozen
+from attrs import frozen
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 
-from postoffice.interfaces import IDirectory, IResolver, NoSuchDomain, ResolverFailure
+from postoffice.interfaces import IDirectory, IPolicy
 from postoffice.mail.client import Client
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
@@ -35,11 +33,10 @@ CROWDED = Reply(451, (3, 2), "Too many connections from your address, try again 
 
 @frozen
 class Limits:
-    """Most sessions in all and from one address (0: no limit); `trusted` hosts: names and addresses."""
+    """Most sessions in all and from one address (0: no limit)."""
 
     clients: int
     per_client: int
-    trusted: frozenset[str]
 
 
 class Doorkeeper:
@@ -49,17 +46,14 @@ class Doorkeeper:
         self,
         limits: Limits,
         own_addresses: Callable[[], frozenset[str]],
-        resolver: IResolver,
         clock: IReactorTime,
     ) -> None:
         self.limits = limits
         self.clock = clock
         self.own_addresses = own_addresses
-        self.resolver = resolver
         self.sessions: set[Session] = set()
         self._from: Counter[str] = Counter()
         self._emptied: Deferred[None] | None = None
-        self._looking: set[Deferred[str | None]] = set()
 
     def at_home(self, ip: str) -> bool:
         """Whether an address is this machine's own."""
@@ -90,22 +84,6 @@ class Doorkeeper:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
 
-    async def introduce(self, client: Client) -> Client:
-        """Find out who a client is: its confirmed name, and whether it may relay."""
-        ip = client.ip
-        if self.at_home(ip):
-            return evolve(client, name="localhost" if is_loopback(ip) else None, may_relay=True)
-        looking = self.resolver.reverse(ip)
-        self._looking.add(looking)
-        try:
-            name = await looking
-        except (NoSuchDomain, ResolverFailure, CancelledError):
-            name = None
-        finally:
-            self._looking.discard(looking)
-        trusted = self.limits.trusted
-        return evolve(client, name=name, may_relay=ip in trusted or (name or "").lower() in trusted)
-
     async def stop(self, bound: float) -> None:
         """End every session; those that have a letter coming in get `bound` seconds to finish it."""
         if not self.sessions:
@@ -113,9 +91,6 @@ class Doorkeeper:
         self._emptied = Deferred()
         for session in list(self.sessions):
             session.stop()
-        # Who a client is does not matter any more, and the DNS may take its time to say.
-        for looking in list(self._looking):
-            looking.cancel()
         cut = self.clock.callLater(bound, self._cut_off)
         if self.sessions:
             await self._emptied
@@ -138,12 +113,14 @@ class SmtpFactory(Factory):
         pace: Pace,
         doorkeeper: Doorkeeper,
         directory: IDirectory,
+        policy: IPolicy,
         intake: Intake,
     ) -> None:
         self.settings = settings
         self.pace = pace
         self.doorkeeper = doorkeeper
         self.directory = directory
+        self.policy = policy
         self.intake = intake
         self.clock: IReactorTime = intake.clock
 
@@ -163,15 +140,13 @@ class SmtpFactory(Factory):
 
     def _begin(self, link: Link, client: Client) -> None:
         Deferred.fromCoroutine(
-            self._converse(Session(link, client, self.settings, self.directory, self.intake))
+            self._converse(Session(link, client, self.settings, self.directory, self.policy, self.intake))
         )
 
     async def _converse(self, session: Session) -> None:
         self.doorkeeper.enter(session)
         try:
-            session.client = await self.doorkeeper.introduce(session.client)
-            if not session.stopping:
-                await session.run()
+            await session.run()
         except Exception as error:
             self.intake.journal.error(f"the session of {session.client} failed", error)
             session.link.close()

@@ -1,8 +1,8 @@
 """The conversation with one SMTP client: what we say to each command, and what we decide.
 
-One coroutine a connection, made by the listener. It asks the directory about recipients, gives the
-letter to intake and answers; the engine below it has already refused what is malformed or out of
-order. RFC 5321 sections 3 and 4; enhanced codes RFC 2034.
+One coroutine a connection, made by the listener. It asks policy about everything and the directory about
+recipients, gives the letter to intake and answers; the engine below it has already refused what is
+malformed or out of order. RFC 5321 sections 3 and 4; enhanced codes RFC 2034.
 
 When things fail: a `Refusal` from any stage is answered with its reply and logged with its reason;
 any other exception is a bug, logged with its traceback and answered with 451 4.3.0. The session goes
@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from attrs import evolve, frozen
+from twisted.internet.defer import CancelledError, Deferred
 
-from postoffice.interfaces import IDirectory, IJournal
+from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
 from postoffice.mail.envelope import Body, Envelope
@@ -88,11 +89,13 @@ class SessionSettings:
 class Transaction:
     """What one MAIL began: its sender and the recipients accepted so far."""
 
-    __slots__ = ("body", "over", "recipients", "sender")
+    __slots__ = ("body", "over", "put_off", "recipients", "sender")
 
-    def __init__(self, mail: Mail) -> None:
+    def __init__(self, mail: Mail, put_off: Refusal | None) -> None:
         self.sender: Address | None = mail.sender
         self.body: Body = mail.body
+        # The answer to DATA.
+        self.put_off = put_off
         # Recipients that were too many.
         self.over = 0
         self.recipients: dict[tuple[str, str], Address] = {}
@@ -102,12 +105,19 @@ class Session:
     """One conversation: `run` it once; it returns when the connection is to be closed or is lost."""
 
     def __init__(
-        self, link: Link, client: Client, settings: SessionSettings, directory: IDirectory, intake: Intake
+        self,
+        link: Link,
+        client: Client,
+        settings: SessionSettings,
+        directory: IDirectory,
+        policy: IPolicy,
+        intake: Intake,
     ) -> None:
         self.link = link
         self.client = client
         self.settings = settings
         self.directory = directory
+        self.policy = policy
         self.intake = intake
         self.journal: IJournal = intake.journal
         self.errors = 0
@@ -115,11 +125,13 @@ class Session:
         self.incoming: Incoming | None = None
         self.stored: Incoming | None = None
         self.stopping = False
+        self._meeting: Deferred[Client] | None = None
 
     async def run(self) -> None:
         """Hold the conversation until it ends, whichever way it ends."""
         link = self.link
         try:
+            await self._meet()
             link.greet(Reply(220, None, self.settings.greeting(self.client)))
             while not (link.engine.closing or (self.stopping and self.incoming is None)):
                 event = await link.next_event()
@@ -138,7 +150,10 @@ class Session:
         except TimedOut as timeout:
             self.journal.refused(self.client, "session", IDLE, f"timed out: {timeout}")
             link.push(IDLE)
-        except Disconnected:
+        except Turned as turned:
+            self.journal.refused(self.client, "session", turned.reply, turned.why)
+            link.greet(turned.reply)
+        except (Disconnected, CancelledError):
             pass
         finally:
             self._drop_transaction()
@@ -150,6 +165,17 @@ class Session:
         if self.incoming is None:
             self.link.push(SHUTDOWN)
             self.link.close()
+        if self._meeting is not None:
+            # Who the client is does not matter any more, and the DNS may take its time to say.
+            self._meeting.cancel()
+
+    async def _meet(self) -> None:
+        """Find out who the client is. Errors: `Turned`; `CancelledError` when we are stopped meanwhile."""
+        self._meeting = Deferred.fromCoroutine(self.policy.client(self.client))
+        try:
+            self.client = await self._meeting
+        finally:
+            self._meeting = None
 
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
@@ -195,37 +221,55 @@ class Session:
 
     async def _helo(self, event: Helo) -> Reply:
         self._drop_transaction()
-        self.client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
+        client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
+        await self.policy.helo(client)
+        self.client = client
         return Reply(250, None, self.settings.extensions if event.extended else self.settings.host)
 
     async def _mail(self, event: Mail) -> Reply:
         self._drop_transaction()
         self.intake.check_room(event.size)
-        self.transaction = Transaction(event)
+        put_off = await self.policy.sender(self.client, event.sender, event.size)
+        self.transaction = Transaction(event, put_off)
         return SENDER_OK
 
     async def _rcpt(self, event: Rcpt) -> Reply:
-        assert self.transaction is not None, "the engine lets no RCPT through before MAIL"
-        recipients = self.transaction.recipients
+        transaction = self.transaction
+        assert transaction is not None, "the engine lets no RCPT through before MAIL"
+        recipients = transaction.recipients
         address = event.recipient
         limit = self.settings.recipients
         if limit and len(recipients) >= limit:
-            self.transaction.over += 1
-            if self.transaction.over == 1:
+            transaction.over += 1
+            if transaction.over == 1:
                 raise Refusal(TOO_MANY_RECIPIENTS, f"more than {limit} in one transaction")
             # A client may send all it has before it hears of the limit, but not without end.
-            return TOO_MANY_RECIPIENTS if self.transaction.over <= limit else TOO_MANY_ERRORS
+            return TOO_MANY_RECIPIENTS if transaction.over <= limit else TOO_MANY_ERRORS
         if self.directory.is_local(address.domain):
-            await self.directory.resolve(address)
-        elif not (self.client.may_relay or self.settings.open_relay):
+            await self._resolve(transaction, address)
+        elif self.client.may_relay or self.settings.open_relay:
+            await self.policy.recipient(self.client, transaction.sender, address)
+        else:
             raise Refusal(RELAY_DENIED)
         # A recipient that is named twice gets one copy.
         recipients.setdefault((address.local, address.domain_key), address)
         return RECIPIENT_OK
 
+    async def _resolve(self, transaction: Transaction, address: Address) -> None:
+        """An address of ours: does it exist?"""
+        try:
+            await self.directory.resolve(address)
+        except Refusal as refusal:
+            if refusal.reply.permanent:
+                self.policy.wrong_number(self.client, transaction.sender)
+            raise
+
     async def _data(self, event: Data) -> Reply:
         transaction = self.transaction
         assert transaction is not None, "the engine lets no DATA through without a recipient"
+        if transaction.put_off is not None:
+            raise transaction.put_off
+        await self.policy.content(self.client, transaction.sender, tuple(transaction.recipients.values()))
         envelope = Envelope(transaction.sender, tuple(transaction.recipients.values()), transaction.body)
         self.incoming = self.intake.begin(self.client, envelope)
         return GO_AHEAD
@@ -245,6 +289,7 @@ class Session:
                 raise Refusal(event.defect)
             letter_id = await incoming.finish()
             self.stored = incoming
+            self.policy.accepted(self.client, incoming.envelope)
         finally:
             self._drop_transaction()
         return Reply(250, (0, 0), f"OK, queued as {letter_id}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from fnmatch import fnmatchcase
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.address import IPv4Address
@@ -16,6 +17,9 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
+from postoffice.interfaces import IResolver
+from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.policy import Policy
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
@@ -34,12 +38,11 @@ class Door:
         self.office = Office()
         self.free: int | None = 10**12
         clock = self.office.clock
-        resolver = StaticResolver(
+        self.resolver: IResolver = StaticResolver(
             addresses={"client.example": [OUTSIDE]}, reverse={OUTSIDE: "client.example"}
         )
-        self.doorkeeper = Doorkeeper(
-            Limits(100, 20, frozenset()), lambda: frozenset({"198.51.100.1"}), resolver, clock
-        )
+        self.doorkeeper = Doorkeeper(Limits(100, 20), lambda: frozenset({"198.51.100.1"}), clock)
+        policy = Policy(Clients(ClientSettings(), self.doorkeeper.at_home, self.resolver))
         self.intake = Intake(
             self.office.spool,
             self.office.scheduler,
@@ -50,12 +53,19 @@ class Door:
             self._left,
         )
         settings = SessionSettings("mx.example.org", recipients=5, errors=4, size=5000)
-        self.factory = SmtpFactory(settings, Pace(300.0, 50), self.doorkeeper, Directory(), self.intake)
+        self.factory = SmtpFactory(
+            settings, Pace(300.0, 50), self.doorkeeper, Directory(), policy, self.intake
+        )
 
     def _left(self, directory: str) -> int:
         if self.free is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         return self.free
+
+    def judge(self, resolver: IResolver | None = None, **settings: Any) -> None:
+        """Another policy, for the sessions to come."""
+        clients = Clients(ClientSettings(**settings), self.doorkeeper.at_home, resolver or self.resolver)
+        self.factory.policy = Policy(clients)
 
     def change(self, **settings: object) -> None:
         """Other settings for the sessions to come."""

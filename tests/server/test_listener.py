@@ -25,7 +25,7 @@ class LookingUpTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.door = Door()
         self.names = SlowNames()
-        self.door.doorkeeper.resolver = self.names  # type: ignore[assignment]
+        self.door.judge(self.names)  # type: ignore[arg-type]
 
     def tearDown(self) -> None:
         self.successResultOf(Deferred.fromCoroutine(self.door.office.scheduler.stop(1.0)))

@@ -328,7 +328,7 @@ class Trouble(Conversation):
 
 class Limiting(Conversation):
     def test_too_many_sessions(self) -> None:
-        self.door.doorkeeper.limits = Limits(2, 0, frozenset())
+        self.door.doorkeeper.limits = Limits(2, 0)
         self.visit().play(BEGIN)
         self.visit().play(BEGIN)
         third = self.door.visit(OUTSIDE)
@@ -336,7 +336,7 @@ class Limiting(Conversation):
         self.assertTrue(third.closed)
 
     def test_too_many_from_one_address_and_our_own_are_exempt(self) -> None:
-        self.door.doorkeeper.limits = Limits(0, 1, frozenset())
+        self.door.doorkeeper.limits = Limits(0, 1)
         self.visit().play(BEGIN)
         self.assertEqual(self.door.visit(OUTSIDE).heard()[:10], b"451 4.3.2 ")
         self.visit("192.0.2.10").play(BEGIN)
@@ -345,7 +345,7 @@ class Limiting(Conversation):
 
     def test_trusted_hosts_may_relay(self) -> None:
         for trusted in (OUTSIDE, "client.example"):
-            self.door.doorkeeper.limits = Limits(0, 0, frozenset({trusted}))
+            self.door.judge(trusted=frozenset({trusted}))
             self.visit().play(BEGIN + "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a@far.example>\nS: 250 *")
 
     def test_idle_clients_are_dropped(self) -> None:
@@ -463,7 +463,7 @@ class Ordering(Conversation):
 
     def test_A5_bytes_before_the_banner(self) -> None:
         naming: Deferred[str | None] = Deferred()
-        with mock.patch.object(self.door.doorkeeper.resolver, "reverse", lambda _: naming):
+        with mock.patch.object(self.door.resolver, "reverse", lambda _: naming):
             visit = self.visit()
             visit.send(b"EHLO early\r\n")
             naming.callback(None)

@@ -29,7 +29,6 @@ from postoffice.directory.accounts import SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, VirtualMailboxes
 from postoffice.directory.mailboxes import tree_of
-from postoffice.directory.watched import Watch
 from postoffice.interfaces import SpoolDamaged, SpoolFailed, SpoolFull
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
@@ -61,6 +60,7 @@ from postoffice.services.privileges import (
 from postoffice.services.sockets import Sockets
 from postoffice.services.stall import StallMeter
 from postoffice.spool.sqlite import SqliteSpool
+from postoffice.watched import Watch
 
 # Deliveries to mailboxes at once; each waits for the disk.
 MAILBOX_THREADS = 16

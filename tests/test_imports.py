@@ -18,10 +18,11 @@ from tests.support import CHECKOUT
 
 LANGUAGE = {"mail": set[str](), "smtp": {"mail"}, "milter": {"mail"}, "config": {"mail"}}
 STAGES = {"server", "policy", "filters", "directory", "spool", "queue", "delivery", "services"}
-BELOW_STAGES = {*LANGUAGE, "interfaces", "wire"}
+BELOW_STAGES = {*LANGUAGE, "interfaces", "watched", "wire"}
 
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "watched": set(),
     "wire": set(),
     "commands": {"wire"},
     **LANGUAGE,

@@ -3,7 +3,7 @@
 Asked by `postoffice.directory.lookup`. What is returned is always the name as the system or the
 domain's `passwd` file spells it, never as a stranger wrote it, because it becomes part of a path.
 
-When things fail: see `postoffice.directory.watched`; a passwd file that never was readable gives
+When things fail: see `postoffice.watched`; a passwd file that never was readable gives
 `Unreadable`. Password hashes are checked for their presence only, and never kept or logged.
 """
 
@@ -14,7 +14,7 @@ import re
 from attrs import frozen
 
 from postoffice.directory.domains import OurDomain
-from postoffice.directory.watched import Mistake, Watch, Watched
+from postoffice.watched import Mistake, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=&'-]{0,63}\Z")
 

@@ -5,7 +5,7 @@ the name in /etc/mailname, the configured local domains, address literals of thi
 name, and the active virtual domains of `<virtual>/domains.cf`. A virtual domain has users of its
 own, even where its name is also configured otherwise; the users of all others are the system's.
 
-When things fail: see `postoffice.directory.watched`. While domains.cf never was readable every name
+When things fail: see `postoffice.watched`. While domains.cf never was readable every name
 gives `Unreadable`, since it may stand there. RFC 5321 section 4.1.3 for literals.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from postoffice.directory.watched import Mistake, Watch, Watched
+from postoffice.watched import Mistake, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*\Z")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}\Z")

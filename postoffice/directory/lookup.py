@@ -20,11 +20,11 @@ from postoffice.config.places import MailboxRule
 from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, OurDomain, domain_key
 from postoffice.directory.mailboxes import mailbox_of
-from postoffice.directory.watched import Unreadable
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Remote
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.watched import Unreadable
 
 NO_SUCH_USER = Reply(550, (1, 1), "No such user here")
 NOT_KNOWN_NOW = Reply(451, (3, 0), "The address cannot be looked up now, try again later")

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers, is_fit
 from postoffice.directory.domains import OurDomain
-from postoffice.directory.watched import Unreadable, Watch
+from postoffice.watched import Unreadable, Watch
 
 DOMAIN = OurDomain("example.org", virtual=True)
 UNFIT = (

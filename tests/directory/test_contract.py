@@ -9,9 +9,9 @@ from postoffice.config.places import MailboxRule
 from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.lookup import Directory, SystemMailboxes, VirtualMailboxes
-from postoffice.directory.watched import Watch
 from postoffice.interfaces import IDirectory
 from postoffice.mail.destination import Mailbox
+from postoffice.watched import Watch
 from tests.contracts import DirectoryContract
 from tests.doubles import StaticDirectory
 

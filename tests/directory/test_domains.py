@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.directory.domains import Domains, LocalNames, OurDomain
-from postoffice.directory.watched import Unreadable, Watch
+from postoffice.watched import Unreadable, Watch
 from tests.support import counted
 
 SYSTEM = OurDomain("mx.example.org", virtual=False)

@@ -11,11 +11,11 @@ from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames, OurDomain
 from postoffice.directory.lookup import Directory, Postmaster, Source, SystemMailboxes, VirtualMailboxes
 from postoffice.directory.mailboxes import mailbox_of, tree_of
-from postoffice.directory.watched import Watch
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Mailbox, Remote
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.watched import Watch
 
 
 class LookupTests(SynchronousTestCase):

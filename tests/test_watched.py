@@ -5,7 +5,7 @@ import os
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.directory.watched import LIMIT, Mistake, Unreadable, Watch, Watched
+from postoffice.watched import LIMIT, Mistake, Unreadable, Watch, Watched
 
 
 def parse(data: bytes) -> str:

@@ -1,6 +1,6 @@
 """Small configuration files that are read again when they change.
 
-The directory keeps one `Watched` for each of its files. A file is looked at when it is asked for,
+Stages keep one `Watched` for each of their files. A file is looked at when it is asked for,
 at most once a second, and read again when its modification time, size or inode changed. Files are
 read in the reactor's thread, so what is longer than `LIMIT` octets is not read at all.
 

@@ -33,8 +33,9 @@ class Client:
 
     `ip` is the textual address, an IPv4-mapped IPv6 address as plain IPv4; empty for a local command.
     `name` is the forward-confirmed reverse name, `None` where there is none. `helo` is the name the
-    client gave itself. `user` is the account it logged in to, or the account of a local command. `marked`
-    is why policy would rather have refused it, empty for all whom it would not.
+    client gave itself. `user` is the account of a local command, `login` the one that was logged in to
+    (`alice@example.org` of a virtual domain, or a user of the system), `here` whether the client is on this
+    machine. `marked` is why policy would rather have refused it, empty for all whom it would not.
     `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
 
@@ -44,6 +45,8 @@ class Client:
     helo: str | None = None
     protocol: Protocol = "SMTP"
     user: str | None = None
+    login: str | None = None
+    here: bool = False
     may_relay: bool = False
     marked: str = ""
     door: Door = "smtp"
@@ -52,7 +55,9 @@ class Client:
     @property
     def keyword(self) -> str:
         """How the letter came, in the words of RFC 3848: ESMTP and what was added to it."""
-        return "ESMTPS" if self.tls and self.protocol == "ESMTP" else self.protocol
+        if self.protocol != "ESMTP":
+            return self.protocol
+        return f"ESMTP{'S' if self.tls else ''}{'A' if self.login else ''}"
 
     def __str__(self) -> str:
         """How logs name it: `name [ip]`, `[ip]`, or `user@localhost` for a local command."""

@@ -37,7 +37,7 @@ class Clients:
         ip = client.ip
         if self._at_home(ip):
             name = "localhost" if ip_address(ip).is_loopback else None
-            return evolve(client, name=name, may_relay=True)
+            return evolve(client, name=name, here=True, may_relay=True)
         try:
             name = await self._resolver.reverse(ip)
         except (NoSuchDomain, ResolverFailure):

@@ -94,6 +94,12 @@ class Trace(SynchronousTestCase):
         # RFC 3848 has no keyword for the old greeting over TLS.
         self.assertIn(b" with SMTP id", received(evolve(client, protocol="SMTP"), "h", "I", self.one, 0.0))
 
+    def test_logged_in(self) -> None:
+        client = Client("192.0.2.1", protocol="ESMTP", login="alice@example.org")
+        self.assertIn(b" with ESMTPA id", received(client, "h", "I", self.one, 0.0))
+        client = evolve(client, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256))
+        self.assertIn(b" with ESMTPSA id", received(client, "h", "I", self.one, 0.0))
+
     def test_no_for_with_several_recipients(self) -> None:
         line = received(Client("192.0.2.1"), "h", "I", (*self.one, Address("b", "c")), 0.0)
         self.assertNotIn(b"for <", line)

@@ -132,6 +132,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.smtp.test_server.Pipelining.test_A5_bytes_before_the_banner",
     ),
     Mutant(
+        "A5_behind_auth_response",
+        "postoffice/smtp/server.py",
+        "        self._move = EXCHANGE\n        if self._lines:\n",
+        "        self._move = EXCHANGE\n        if False:\n",
+        "tests.smtp.test_server.Extensions.test_A5_nothing_behind_an_auth_response",
+    ),
+    Mutant(
+        "B1_bytes_before_the_220",
+        "postoffice/smtp/server.py",
+        "            elif self._phase is Phase.TLS:\n                if self._lines:\n",
+        "            elif self._phase is Phase.TLS:\n                if False:\n",
+        "tests.smtp.test_server.Extensions.test_B1_bytes_before_the_220",
+    ),
+    Mutant(
+        "B1_starttls_ends_a_group",
+        "postoffice/smtp/server.py",
+        'b"DATA", b"QUIT", b"STARTTLS", b"AUTH"',
+        'b"DATA", b"QUIT", b"AUTH"',
+        "tests.smtp.test_server.Pipelining.test_A5_nothing_behind_the_last_of_a_group",
+    ),
+    Mutant(
+        "B1_helo_survives_tls",
+        "postoffice/smtp/server.py",
+        "        if self._phase is Phase.TLS:\n            self._start()\n",
+        "        if self._phase is Phase.TLS:\n            self._phase = Phase.OPEN\n",
+        "tests.smtp.test_server.Extensions.test_starttls_asks_for_helo_again",
+    ),
+    Mutant(
         "A5_second_event_unanswered",
         "postoffice/smtp/server.py",
         "        if self._unanswered is not None:\n            raise",
@@ -176,8 +204,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "A7_strict_ascii",
         "postoffice/smtp/server.py",
-        "        if _unprintable(line):\n",
-        '        if not line.decode("ascii").isprintable():\n',
+        "        if _unprintable(line):\n            return Refused(name",
+        '        if not line.decode("ascii").isprintable():\n            return Refused(name',
         "tests.smtp.test_server.EveryOctet.test_A7_every_octet_in_every_position",
     ),
     Mutant(

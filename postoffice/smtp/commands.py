@@ -7,17 +7,39 @@ An extension adds a verb to `COMMANDS` or a keyword to one of the parameter tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp import grammar
-from postoffice.smtp.events import Data, Event, Expand, Helo, Help, Mail, Noop, Quit, Rcpt, Reset, Verify
+from postoffice.smtp.events import (
+    Auth,
+    Data,
+    Debug,
+    Etrn,
+    Event,
+    Expand,
+    Helo,
+    Help,
+    Mail,
+    Noop,
+    Quit,
+    Rcpt,
+    Reset,
+    StartTls,
+    Verify,
+    Xclient,
+)
 
 NO_ARGUMENT = Reply(501, (5, 4), "This command takes no argument")
 HELO_ARGUMENT = Reply(501, (5, 4), "Send your host name or address literal with HELO or EHLO")
 MAIL_ARGUMENT = Reply(501, (5, 4), "Syntax: MAIL FROM:<address>")
 RCPT_ARGUMENT = Reply(501, (5, 4), "Syntax: RCPT TO:<address>")
 TEXT_ARGUMENT = Reply(501, (5, 4), "This command needs an argument")
+AUTH_ARGUMENT = Reply(501, (5, 4), "Syntax: AUTH mechanism [initial-response]")
+
+# RFC 4422 section 3.1, and base64 as RFC 4954 section 8 has it; whether it decodes is found out later.
+_AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: ([A-Za-z0-9+/=]+))?\Z").match
 
 MAIL_PARAMETERS: grammar.ParameterTable = {
     b"SIZE": ("size", grammar.parse_size),
@@ -70,13 +92,20 @@ def _alone(event: Event) -> Callable[[bytes], Event]:
     return parse
 
 
-def _text(make: type[Verify] | type[Expand]) -> Callable[[bytes], Event]:
+def _text(make: type[Verify] | type[Expand] | type[Etrn] | type[Xclient]) -> Callable[[bytes], Event]:
     def parse(argument: bytes) -> Event:
         if not argument:
             raise Refusal(TEXT_ARGUMENT)
         return make(argument.decode("ascii"))
 
     return parse
+
+
+def _auth(argument: bytes) -> Event:
+    found = _AUTH(argument.decode("ascii"))
+    if found is None:
+        raise Refusal(AUTH_ARGUMENT)
+    return Auth(found[1].upper(), found[2])
 
 
 def _noop(argument: bytes) -> Event:
@@ -99,5 +128,13 @@ COMMANDS: dict[bytes, Callable[[bytes], Event]] = {
     b"EXPN": _text(Expand),
     b"HELP": _help,
     b"QUIT": _alone(Quit()),
+    b"STARTTLS": _alone(StartTls()),
+    b"AUTH": _auth,
+    b"ETRN": _text(Etrn),
+    b"XCLIENT": _text(Xclient),
+    b"DEBUG": _alone(Debug()),
 }
 """What parses the argument of each command, by verb in upper case."""
+
+OPTIONAL = frozenset({b"STARTTLS", b"AUTH", b"ETRN", b"XCLIENT", b"DEBUG"})
+"""Commands that are refused unless the engine is told to offer them."""

@@ -103,6 +103,52 @@ class Quit:
 
 
 @frozen
+class StartTls:
+    """STARTTLS (RFC 3207); answered 220, the engine reads nothing before `ServerEngine.secured`."""
+
+
+@frozen
+class Auth:
+    """AUTH (RFC 4954): a mechanism in upper case, and the initial response as it came.
+
+    `initial` is base64, `=` standing for an empty one, None where none was sent. Answered 334 the
+    exchange goes on with `AuthResponse`; any other answer ends it, 235 in success.
+    """
+
+    mechanism: str
+    initial: str | None
+
+
+@frozen
+class AuthResponse:
+    """A line of the exchange that `Auth` began, as it came; `*` cancels. Answered as `Auth` is.
+
+    A line that the engine refuses itself (`Refused` with the verb AUTH) ends the exchange.
+    """
+
+    line: bytes
+
+
+@frozen
+class Etrn:
+    """ETRN (RFC 1985) with its argument, as it came."""
+
+    argument: str
+
+
+@frozen
+class Xclient:
+    """XCLIENT with its attributes, as they came; answered 220, the session starts over."""
+
+    attributes: str
+
+
+@frozen
+class Debug:
+    """DEBUG: the settings are asked for."""
+
+
+@frozen
 class Other:
     """A command that the engine does not know; `verb` in upper case, cut to 20 characters, maybe empty."""
 
@@ -135,6 +181,12 @@ Event = (
     | Expand
     | Help
     | Quit
+    | StartTls
+    | Auth
+    | AuthResponse
+    | Etrn
+    | Xclient
+    | Debug
     | Other
     | Refused
 )

@@ -25,6 +25,8 @@ class Phase(Enum):
     REFUSED = auto()  # MAIL was accepted, every RCPT so far refused
     READY = auto()  # at least one RCPT was accepted
     CONTENT = auto()  # behind the 354
+    AUTH = auto()  # behind a 334
+    TLS = auto()  # behind the 220 to STARTTLS
     CLOSED = auto()  # nothing is read any more
 
     # Enum hashes by name in Python code; members are singletons, and every command looks a phase up.
@@ -33,10 +35,11 @@ class Phase(Enum):
 
 @frozen
 class Move:
-    """The phases after a positive answer (below 400) and after a negative one."""
+    """The phases after a positive answer, after a negative one, and after one that asks for more (3xx)."""
 
     accepted: Phase
     refused: Phase
+    more: Phase = Phase.CLOSED
 
 
 @frozen
@@ -47,6 +50,7 @@ class Bar:
     error: bool = True
 
 
+_IN_TRANSACTION = Bar(Reply(503, (5, 1), "Not while a mail transaction is under way"))
 _HELO_FIRST = Bar(Reply(503, (5, 1), "Send HELO or EHLO first"))
 _MAIL_FIRST = Bar(Reply(503, (5, 1), "Send MAIL first"))
 _RCPT_FIRST = Bar(Reply(503, (5, 1), "Send RCPT first"))
@@ -62,13 +66,26 @@ _STAY_READY = Move(Phase.OPEN, Phase.READY)
 _BEGIN = Move(Phase.SENDER, Phase.DENIED)
 _RECIPIENT = Move(Phase.READY, Phase.REFUSED)
 _ANOTHER = Move(Phase.READY, Phase.READY)
-_CONTENT = Move(Phase.CONTENT, Phase.OPEN)
+_CONTENT = Move(Phase.OPEN, Phase.OPEN, Phase.CONTENT)
+_SECURE_OPEN = Move(Phase.TLS, Phase.OPEN)
+_SECURE_DENIED = Move(Phase.TLS, Phase.DENIED)
+_AUTH_DENIED = Move(Phase.OPEN, Phase.DENIED, Phase.AUTH)
+_OTHER_STRANGER = Move(Phase.CONNECTED, Phase.STRANGER)
+_OTHER_OPEN = Move(Phase.CONNECTED, Phase.OPEN)
+_OTHER_DENIED = Move(Phase.CONNECTED, Phase.DENIED)
+
+EXCHANGE = Move(Phase.OPEN, Phase.OPEN, Phase.AUTH)
+"""What the answer to a step of the AUTH exchange does."""
 
 END = Move(Phase.OPEN, Phase.OPEN)
 """What the answer to the content does."""
 
 CLOSE = Move(Phase.CLOSED, Phase.CLOSED)
 """The connection closes, whatever the answer."""
+
+_BETWEEN_TRANSACTIONS: dict[bytes, Move | Bar] = dict.fromkeys(
+    (b"STARTTLS", b"AUTH", b"ETRN", b"XCLIENT"), _IN_TRANSACTION
+)
 
 ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
     Phase.STRANGER: {
@@ -77,6 +94,10 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _HELO_FIRST,
         b"RCPT": _MAIL_FIRST,
         b"DATA": _MAIL_FIRST,
+        b"STARTTLS": _HELO_FIRST,
+        b"AUTH": _HELO_FIRST,
+        b"ETRN": _HELO_FIRST,
+        b"XCLIENT": _OTHER_STRANGER,
     },
     Phase.OPEN: {
         b"HELO": _STAY_OPEN,
@@ -84,6 +105,9 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _MAIL_FIRST,
         b"DATA": _MAIL_FIRST,
+        b"STARTTLS": _SECURE_OPEN,
+        b"AUTH": EXCHANGE,
+        b"XCLIENT": _OTHER_OPEN,
     },
     Phase.DENIED: {
         b"HELO": _STAY_DENIED,
@@ -92,6 +116,9 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"RCPT": _NO_SENDER,
         b"DATA": _NO_SENDER,
         b"RSET": END,
+        b"STARTTLS": _SECURE_DENIED,
+        b"AUTH": _AUTH_DENIED,
+        b"XCLIENT": _OTHER_DENIED,
     },
     Phase.SENDER: {
         b"HELO": _STAY_SENDER,
@@ -100,6 +127,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"RCPT": _RECIPIENT,
         b"DATA": _RCPT_FIRST,
         b"RSET": END,
+        **_BETWEEN_TRANSACTIONS,
     },
     Phase.REFUSED: {
         b"HELO": _STAY_REFUSED,
@@ -108,6 +136,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"RCPT": _RECIPIENT,
         b"DATA": _NO_RECIPIENTS,
         b"RSET": END,
+        **_BETWEEN_TRANSACTIONS,
     },
     Phase.READY: {
         b"HELO": _STAY_READY,
@@ -116,5 +145,6 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"RCPT": _ANOTHER,
         b"DATA": _CONTENT,
         b"RSET": END,
+        **_BETWEEN_TRANSACTIONS,
     },
 }

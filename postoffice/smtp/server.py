@@ -6,7 +6,8 @@ their commands, whatever the session waits for. What is malformed, out of order 
 attack on the framing it refuses itself: it yields `Refused` with the reply to give. Bad input never
 raises; `RuntimeError` means that the caller broke the protocol of this class.
 
-RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152. The reply to EHLO,
+RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152, the framing of STARTTLS
+(RFC 3207), AUTH (RFC 4954), ETRN (RFC 1985) and XCLIENT. The reply to EHLO,
 and so the list of extensions, is the session's.
 """
 
@@ -16,9 +17,11 @@ import re
 from functools import lru_cache
 
 from postoffice.mail.reply import Refusal, Reply
-from postoffice.smtp.commands import COMMANDS
+from postoffice.smtp.commands import COMMANDS, OPTIONAL
 from postoffice.smtp.content import BareNewline, ContentDecoder
 from postoffice.smtp.events import (
+    Auth,
+    AuthResponse,
     Content,
     EndOfContent,
     Event,
@@ -27,29 +30,38 @@ from postoffice.smtp.events import (
     Refused,
 )
 from postoffice.smtp.framing import LineBuffer
-from postoffice.smtp.phases import CLOSE, END, ORDER, Bar, Move, Phase
+from postoffice.smtp.phases import CLOSE, END, EXCHANGE, ORDER, Bar, Move, Phase
 
 # Longest command lines in octets without CRLF: RFC 5321 section 4.5.3.1.4 asks for 512 with it, and
-# parameters of extensions add to MAIL and RCPT.
+# parameters of extensions add to MAIL and RCPT. For AUTH and its exchange RFC 4954 section 4.
 COMMAND_LIMIT = 510
 PATH_COMMAND_LIMIT = 2046
+AUTH_LIMIT = 12288
 
 LINE_TOO_LONG = Reply(500, (5, 2), "The command line is too long")
 UNPRINTABLE = Reply(500, (5, 2), "Commands are printable ASCII, ended with CR LF")
 EARLY_TALK = Reply(554, (5, 1), "You spoke before the banner")
 IMPROPER_PIPELINING = Reply(554, (5, 1), "Improper pipelining: wait for the reply to that command")
+NOT_OFFERED = Reply(502, (5, 1), "Command not implemented here")
+SECURED = Reply(503, (5, 1), "TLS is active already")
+AUTHENTICATED = Reply(503, (5, 1), "You are authenticated already")
+AUTH_LINE_TOO_LONG = Reply(500, (5, 6), "The line is too long for an authentication exchange")
+NOT_BASE64 = Reply(501, (5, 2), "That is not base64")
 NOT_SMTP = Reply(554, (5, 1), "This is an SMTP server")
 DECLARED_TOO_BIG = Reply(552, (3, 4), "The message is larger than is accepted here")
 
 _CLOSING_CODES = frozenset({221, 421, 521})
-_LONG_COMMANDS = frozenset({b"MAIL", b"RCPT"})
+_LONG_COMMANDS = {b"MAIL": PATH_COMMAND_LIMIT, b"RCPT": PATH_COMMAND_LIMIT, b"AUTH": AUTH_LIMIT}
 # RFC 2920 section 3.1; bytes behind one of these were sent without knowing what they would mean.
-_LAST_IN_GROUP = frozenset({b"HELO", b"EHLO", b"DATA", b"QUIT"})
+_LAST_IN_GROUP = frozenset({b"HELO", b"EHLO", b"DATA", b"QUIT", b"STARTTLS", b"AUTH", b"XCLIENT"})
 # A browser that was steered here speaks these; nothing behind them may be read as SMTP.
 _HTTP = frozenset(
     {b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PRI", b"PUT", b"TRACE"}
 )
 _TLS_HANDSHAKE = b"\x16\x03"
+
+# Nothing is read: before the banner, while TLS is being agreed on, and when all is over.
+_SILENT = frozenset({Phase.CONNECTED, Phase.TLS, Phase.CLOSED})
 
 _unprintable = re.compile(rb"[^ -~]").search
 _encode = lru_cache(maxsize=256)(Reply.encode)
@@ -60,21 +72,29 @@ class ServerEngine:
 
     Feed it with `receive`, send the banner with `greet`, then take events with `next_event` until it
     returns None, answering each but `Content`; write what `greet` and `answer` return, in order.
+    `offered` are the commands of `OPTIONAL` that are known; the session may change it at any time.
     """
 
-    __slots__ = ("_bare_newline", "_decoder", "_first", "_lines", "_max_size", "_move", "_next", "_phase",
-                 "_require_helo", "_unanswered")  # fmt: skip
+    __slots__ = ("_authenticated", "_bare_newline", "_decoder", "_first", "_lines", "_max_size", "_move",
+                 "_next", "_phase", "_require_helo", "_secured", "_unanswered", "offered")  # fmt: skip
 
     def __init__(
-        self, bare_newline: BareNewline = "normalize", max_size: int = 0, require_helo: bool = False
+        self,
+        bare_newline: BareNewline = "normalize",
+        max_size: int = 0,
+        require_helo: bool = False,
+        offered: frozenset[bytes] = frozenset(),
     ) -> None:
+        self.offered = offered
         self._bare_newline: BareNewline = bare_newline
         self._max_size = max_size
         self._require_helo = require_helo
-        self._lines = LineBuffer(PATH_COMMAND_LIMIT)
+        self._lines = LineBuffer(AUTH_LIMIT)
         self._decoder = ContentDecoder()
         self._phase = Phase.CONNECTED
         self._first = True
+        self._secured = False
+        self._authenticated = False
         # The event the session has, what its answer does, and an event that comes before any other.
         self._unanswered: Event | None = None
         self._move: Move | None = None
@@ -92,6 +112,8 @@ class ServerEngine:
 
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, as many as came. No bytes mean nothing (not the end)."""
+        if self._phase is Phase.TLS:
+            raise RuntimeError("the client speaks TLS now")
         if self._phase is not Phase.CLOSED:
             self._lines.receive(data)
 
@@ -102,13 +124,23 @@ class ServerEngine:
         """
         if self._phase is not Phase.CONNECTED:
             raise RuntimeError("the banner was sent before")
-        self._phase = Phase.STRANGER if self._require_helo else Phase.OPEN
+        self._start()
         if reply.code >= 400:
             self._close()
         elif self._lines:
             self._next = self._refuse_and_close("", EARLY_TALK)
             return b""
         return reply.encode()
+
+    def secured(self) -> None:
+        """TLS is active: behind a 220 to STARTTLS everything starts over as after the banner (RFC 3207
+        section 4.2); before the banner, where the connection began with TLS, there is nothing to forget.
+        """
+        if self._phase is Phase.TLS:
+            self._start()
+        elif self._phase is not Phase.CONNECTED:
+            raise RuntimeError("nobody asked for TLS")
+        self._secured = True
 
     def next_event(self) -> Event | None:
         """The next thing the client did; None when more bytes (or the banner) are needed, or all is over."""
@@ -119,8 +151,10 @@ class ServerEngine:
             event, self._next = self._next, None
         elif self._phase is Phase.CONTENT:
             event = self._read_content()
-        elif self._phase is Phase.CONNECTED or self._phase is Phase.CLOSED:
+        elif self._phase in _SILENT:
             return None
+        elif self._phase is Phase.AUTH:
+            event = self._read_response()
         else:
             event = self._read_command()
         if type(event) is not Content:
@@ -131,22 +165,36 @@ class ServerEngine:
         """Answer the last event: the bytes to send.
 
         A `Data` answered 354 to a client that did not wait for it gives no bytes: the next event is a
-        `Refused` that closes.
+        `Refused` that closes. So it is with a `StartTls` answered 220.
         """
         if self._unanswered is None:
             raise RuntimeError("there is no event to answer")
-        self._unanswered = None
+        event, self._unanswered = self._unanswered, None
         move, self._move = self._move, None
         if move is not None:
-            self._phase = move.accepted if reply.code < 400 else move.refused
+            code = reply.code
+            self._phase = move.refused if code >= 400 else move.accepted if code < 300 else move.more
             if self._phase is Phase.CONTENT:
                 if self._lines:
                     self._next = self._refuse_and_close("DATA", IMPROPER_PIPELINING)
                     return b""
                 self._decoder = ContentDecoder(self._bare_newline, self._max_size)
+            elif self._phase is Phase.TLS:
+                if self._lines:
+                    self._next = self._refuse_and_close("STARTTLS", IMPROPER_PIPELINING)
+                    return b""
+            elif self._phase is Phase.CONNECTED:
+                self._start()
+            elif code == 235 and isinstance(event, Auth | AuthResponse):
+                self._authenticated = True
         if self._phase is Phase.CLOSED or reply.code in _CLOSING_CODES:
             self._close()
         return _encode(reply)
+
+    def _start(self) -> None:
+        """Begin as behind the banner: nothing of what was said before counts."""
+        self._phase = Phase.STRANGER if self._require_helo else Phase.OPEN
+        self._authenticated = False
 
     def _close(self) -> None:
         self._phase = Phase.CLOSED
@@ -187,7 +235,7 @@ class ServerEngine:
         name = verb.decode("ascii") if command else ""
         if verb in _HTTP:
             return self._refuse_and_close("", NOT_SMTP)
-        if len(line) > COMMAND_LIMIT and (verb not in _LONG_COMMANDS or len(line) > PATH_COMMAND_LIMIT):
+        if len(line) > COMMAND_LIMIT and len(line) > _LONG_COMMANDS.get(verb, COMMAND_LIMIT):
             return Refused(name, LINE_TOO_LONG)
         if _unprintable(line):
             return Refused(name, UNPRINTABLE)
@@ -195,6 +243,9 @@ class ServerEngine:
             return Other(verb[:20].decode("ascii"))
         if verb in _LAST_IN_GROUP and self._lines:
             return self._refuse_and_close(name, IMPROPER_PIPELINING)
+        withheld = self._withheld(verb) if verb in OPTIONAL else None
+        if withheld is not None:
+            return Refused(name, withheld)
         if bar is not None:
             return Refused(name, bar.reply, bar.error)
         try:
@@ -204,6 +255,27 @@ class ServerEngine:
         if type(event) is Mail and event.size and 0 < self._max_size < event.size:
             return Refused(name, DECLARED_TOO_BIG, error=False)
         return event
+
+    def _withheld(self, verb: bytes) -> Reply | None:
+        """Why a command that is not for everybody or not for ever is refused now."""
+        if verb == b"STARTTLS" and self._secured:
+            return SECURED
+        if verb not in self.offered:
+            return NOT_OFFERED
+        return AUTHENTICATED if verb == b"AUTH" and self._authenticated else None
+
+    def _read_response(self) -> Event | None:
+        line = self._lines.next_line()
+        if line is None:
+            return None
+        self._move = EXCHANGE
+        if self._lines:
+            return self._refuse_and_close("AUTH", IMPROPER_PIPELINING)
+        if len(line) > AUTH_LIMIT:
+            return Refused("AUTH", AUTH_LINE_TOO_LONG)
+        if _unprintable(line):
+            return Refused("AUTH", NOT_BASE64)
+        return AuthResponse(line)
 
     def _refuse_and_close(self, verb: str, reply: Reply) -> Refused:
         """Refuse, and close with the answer: what else was received is never read."""

@@ -7,13 +7,29 @@ from collections.abc import Callable, Iterable, Sequence
 from attrs import field, mutable
 
 from postoffice.mail.reply import Reply
-from postoffice.smtp.events import Content, Data, EndOfContent, Event, Quit, Rcpt, Refused
+from postoffice.smtp.events import (
+    Auth,
+    AuthResponse,
+    Content,
+    Data,
+    EndOfContent,
+    Event,
+    Quit,
+    Rcpt,
+    Refused,
+    StartTls,
+    Xclient,
+)
 from postoffice.smtp.server import ServerEngine
 
 BANNER = Reply(220, None, "mx.example.org ESMTP")
 OK = Reply(250, (0, 0), "OK")
 GO_AHEAD = Reply(354, None, "Go ahead")
 BYE = Reply(221, (0, 0), "Goodbye")
+READY_FOR_TLS = Reply(220, (0, 0), "Ready to start TLS")
+CHALLENGE = Reply(334, None, "")
+AUTHENTICATED = Reply(235, (7, 0), "Authenticated")
+NOT_AUTHENTICATED = Reply(535, (7, 8), "Not authenticated")
 NO_SUCH_USER = Reply(550, (1, 1), "No such user")
 
 Policy = Callable[[Event], Reply]
@@ -24,6 +40,12 @@ def obliging(event: Event) -> Reply:
     match event:
         case Data():
             return GO_AHEAD
+        case StartTls():
+            return READY_FOR_TLS
+        case Xclient():
+            return BANNER
+        case Auth():
+            return AUTHENTICATED
         case Quit():
             return BYE
         case Refused(_, reply) | EndOfContent(_, Reply() as reply):
@@ -31,6 +53,22 @@ def obliging(event: Event) -> Reply:
         case Rcpt(recipient) if recipient.local == "nobody":
             return NO_SUCH_USER
     return OK
+
+
+def challenging(accepted: bytes = b"", refused: bytes = b"") -> Policy:
+    """Challenge without end, until the client responds with the one or the other."""
+
+    def policy(event: Event) -> Reply:
+        match event:
+            case AuthResponse(line) if line and line == accepted:
+                return AUTHENTICATED
+            case AuthResponse(line) if line and line == refused:
+                return NOT_AUTHENTICATED
+            case Auth() | AuthResponse():
+                return CHALLENGE
+        return obliging(event)
+
+    return policy
 
 
 @mutable

@@ -12,9 +12,13 @@ from postoffice.mail.reply import Reply
 from postoffice.smtp import commands, grammar, phases, server
 from postoffice.smtp.content import BARE_NEWLINE, LINE_TOO_LONG, TOO_BIG, BareNewline
 from postoffice.smtp.events import (
+    Auth,
+    AuthResponse,
     Content,
     Data,
+    Debug,
     EndOfContent,
+    Etrn,
     Event,
     Expand,
     Helo,
@@ -26,7 +30,9 @@ from postoffice.smtp.events import (
     Rcpt,
     Refused,
     Reset,
+    StartTls,
     Verify,
+    Xclient,
 )
 from postoffice.smtp.server import ServerEngine
 from tests.smtp.dialogue import (
@@ -35,7 +41,10 @@ from tests.smtp.dialogue import (
     GO_AHEAD,
     NO_SUCH_USER,
     OK,
+    READY_FOR_TLS,
+    Policy,
     Transcript,
+    challenging,
     each_byte,
     obliging,
     split_at,
@@ -51,7 +60,8 @@ RCPT = b"RCPT TO:<bob@example.com>\r\n"
 NOBODY = b"RCPT TO:<nobody@example.com>\r\n"
 ENVELOPE = MAIL + RCPT + b"DATA\r\n"
 INNER = b"MAIL FROM:<ceo@example.net>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nSmuggled\r\n.\r\n"
-LAST = (b"HELO", b"EHLO", b"DATA", b"QUIT")
+LAST = (b"HELO", b"EHLO", b"DATA", b"QUIT", b"STARTTLS", b"AUTH", b"XCLIENT")
+OFFERED = commands.OPTIONAL
 
 UNPRINTABLE = server.UNPRINTABLE
 IMPROPER = server.IMPROPER_PIPELINING
@@ -59,13 +69,18 @@ MAIL_FIRST = Reply(503, (5, 1), "Send MAIL first")
 RCPT_FIRST = Reply(503, (5, 1), "Send RCPT first")
 HELO_FIRST = Reply(503, (5, 1), "Send HELO or EHLO first")
 NO_RECIPIENTS = Reply(554, (5, 1), "No valid recipients")
+IN_TRANSACTION = Reply(503, (5, 1), "Not while a mail transaction is under way")
+NOT_NOW = Reply(454, (7, 0), "Not now")
 ORDINARY = [Mail(ALICE), Rcpt(BOB), Data()]
 
 
 def engine(
-    bare_newline: BareNewline = "normalize", max_size: int = 0, require_helo: bool = False
+    bare_newline: BareNewline = "normalize",
+    max_size: int = 0,
+    require_helo: bool = False,
+    offered: frozenset[bytes] = frozenset(),
 ) -> ServerEngine:
-    return ServerEngine(bare_newline=bare_newline, max_size=max_size, require_helo=require_helo)
+    return ServerEngine(bare_newline, max_size, require_helo, offered)
 
 
 class Told(SynchronousTestCase):
@@ -173,18 +188,12 @@ class Dialogues(Told):
 
     def test_unknown_commands(self) -> None:
         self.tell(
-            [
-                b"\r\n \r\n NOOP\r\nfoo bar\r\nSTARTTLS\r\nAUTH PLAIN x\r\nBDAT 3\r\nMAILFROM:<a@b>\r\n"
-                + b"x" * 99
-                + b"\r\n"
-            ],
+            [b"\r\n \r\n NOOP\r\nfoo bar\r\nBDAT 3\r\nMAILFROM:<a@b>\r\n" + b"x" * 99 + b"\r\n"],
             [
                 Other(""),
                 Other(""),
                 Other(""),
                 Other("FOO"),
-                Other("STARTTLS"),
-                Other("AUTH"),
                 Other("BDAT"),
                 Other("MAILFROM:<A@B>"),
                 Other("X" * 20),
@@ -363,6 +372,229 @@ class Dialogues(Told):
         self.assertFalse(told.engine.closing)
 
 
+class Extensions(Told):
+    """Commands that are known only where they are offered."""
+
+    def told(self, *groups: bytes, policy: Policy = obliging, **options: object) -> Transcript:
+        """What comes of it whole, which is what comes of it byte by byte."""
+        options.setdefault("offered", OFFERED)
+        one = talk(groups, policy=policy, engine=engine(**options))
+        many = talk(groups, each_byte, policy=policy, engine=engine(**options))
+        self.assertEqual((one.events, one.sent), (many.events, many.sent))
+        return one
+
+    def test_not_offered(self) -> None:
+        lines = [
+            b"STARTTLS",
+            b"AUTH PLAIN AA==",
+            b"ETRN example.org",
+            b"XCLIENT NAME=x",
+            b"DEBUG",
+            b"AUTH",
+            b"ETRN",
+        ]
+        for line in lines:
+            for before in (b"NOOP\r\n", MAIL, MAIL + RCPT):
+                told = self.told(before, line + b"\r\n", b"NOOP\r\n", offered=frozenset())
+                name = line.split()[0].decode()
+                self.assertEqual(told.events[-2:], [Refused(name, server.NOT_OFFERED), Noop()])
+
+    def test_etrn_and_debug(self) -> None:
+        self.tell(
+            [b"ETRN\r\nETRN @example.org\r\nDEBUG x\r\ndebug\r\n" + MAIL + b"DEBUG\r\nETRN example.org\r\n"],
+            [
+                Refused("ETRN", commands.TEXT_ARGUMENT),
+                Etrn("@example.org"),
+                Refused("DEBUG", commands.NO_ARGUMENT),
+                Debug(),
+                Mail(ALICE),
+                Debug(),
+                Refused("ETRN", IN_TRANSACTION),
+            ],
+            offered=OFFERED,
+        )
+
+    def test_starttls(self) -> None:
+        """RFC 3207 section 4.2; checklist B1: what was said before does not count."""
+        for before in ([], [MAIL], [MAIL, RCPT], [b"MAIL FROM:<>x\r\n"]):
+            told = self.told(*before, b"STARTTLS\r\n")
+            subject = told.engine
+            self.assertEqual(
+                told.events[-1], Refused("STARTTLS", IN_TRANSACTION) if MAIL in before else StartTls()
+            )
+            if MAIL in before:
+                continue
+            self.assertRaises(RuntimeError, subject.receive, b"NOOP\r\n")
+            self.assertIsNone(subject.next_event())
+            self.assertFalse(subject.closing)
+            subject.secured()
+            self.assertRaises(RuntimeError, subject.secured)
+            subject.receive(RCPT + b"STARTTLS\r\n")
+            told.run(obliging)
+            self.assertEqual(
+                told.events[-2:], [Refused("RCPT", MAIL_FIRST), Refused("STARTTLS", server.SECURED)]
+            )
+
+    def test_starttls_asks_for_helo_again(self) -> None:
+        told = self.told(b"STARTTLS\r\n", b"EHLO x\r\n", b"STARTTLS\r\n", require_helo=True, policy=obliging)
+        self.assertEqual(told.events, [Refused("STARTTLS", HELO_FIRST), Helo("x", True), StartTls()])
+        told.engine.secured()
+        told.engine.receive(MAIL)
+        told.run(obliging)
+        self.assertEqual(told.events[-1], Refused("MAIL", HELO_FIRST))
+
+    def test_starttls_refused_goes_on(self) -> None:
+        told = self.told(
+            b"STARTTLS x\r\n",
+            b"STARTTLS\r\n",
+            MAIL,
+            policy=lambda event: NOT_NOW if event == StartTls() else obliging(event),
+        )
+        self.assertEqual(told.events, [Refused("STARTTLS", commands.NO_ARGUMENT), StartTls(), Mail(ALICE)])
+
+    def test_B1_bytes_before_the_220(self) -> None:
+        """They came while STARTTLS was being answered: nothing of them is read, inside TLS or outside."""
+        subject = engine(offered=OFFERED)
+        told = talk([b"STARTTLS\r\n"], engine=subject, policy=lambda event: NOT_NOW)
+        subject.receive(b"STARTTLS\r\n")
+        self.assertEqual(subject.next_event(), StartTls())
+        subject.receive(b"M")
+        self.assertEqual(subject.answer(READY_FOR_TLS), b"")
+        told.run(obliging)
+        self.assertEqual(told.events[-1], Refused("STARTTLS", IMPROPER))
+        self.assertTrue(subject.closing)
+
+    def test_tls_from_the_start(self) -> None:
+        subject = engine(offered=OFFERED)
+        subject.secured()
+        told = talk([b"STARTTLS\r\n"], engine=subject)
+        self.assertEqual(told.events, [Refused("STARTTLS", server.SECURED)])
+
+    def test_auth(self) -> None:
+        told = self.told(
+            b"AUTH login\r\n", b"\r\n", b"Zm9v\r\n", b"AUTH PLAIN =\r\n", MAIL, policy=challenging(b"Zm9v")
+        )
+        self.assertEqual(
+            told.events,
+            [
+                Auth("LOGIN", None),
+                AuthResponse(b""),
+                AuthResponse(b"Zm9v"),
+                Refused("AUTH", server.AUTHENTICATED),
+                Mail(ALICE),
+            ],
+        )
+
+    def test_auth_that_fails_may_be_tried_again(self) -> None:
+        told = self.told(
+            b"AUTH PLAIN AGEAYg==\r\n",
+            b"*\r\n",
+            b"AUTH LOGIN\r\n",
+            b"Zm9v\r\n",
+            b"NOOP\r\n",
+            policy=challenging(b"Zm9v", refused=b"*"),
+        )
+        self.assertEqual(
+            told.events,
+            [
+                Auth("PLAIN", "AGEAYg=="),
+                AuthResponse(b"*"),
+                Auth("LOGIN", None),
+                AuthResponse(b"Zm9v"),
+                Noop(),
+            ],
+        )
+
+    def test_auth_out_of_order(self) -> None:
+        self.tell(
+            [MAIL, b"AUTH PLAIN\r\n", RCPT, b"AUTH PLAIN\r\n"],
+            [Mail(ALICE), Refused("AUTH", IN_TRANSACTION), Rcpt(BOB), Refused("AUTH", IN_TRANSACTION)],
+            offered=OFFERED,
+        )
+        self.tell([b"AUTH PLAIN\r\n"], [Refused("AUTH", HELO_FIRST)], offered=OFFERED, require_helo=True)
+
+    def test_auth_arguments(self) -> None:
+        for line in (
+            b"AUTH",
+            b"AUTH  ",
+            b"AUTH PL(IN",
+            b"AUTH PLAIN x y",
+            b"AUTH PLAIN a!b",
+            b"AUTH " + b"x" * 21,
+        ):
+            told = self.told(line + b"\r\n", b"NOOP\r\n")
+            self.assertEqual(told.events, [Refused("AUTH", commands.AUTH_ARGUMENT), Noop()], line)
+
+    def test_auth_lines_of_any_length(self) -> None:
+        """RFC 4954 section 4: up to 12,288 octets."""
+        for size in (510, 511, 2047, 12_288):
+            told = self.told(
+                b"AUTH PLAIN ".ljust(size, b"A") + b"\r\n", b"A" * size + b"\r\n", policy=challenging()
+            )
+            self.assertEqual([type(event) for event in told.events], [Auth, AuthResponse])
+        for size in (12_289, 20_000):
+            told = self.told(b"AUTH PLAIN ".ljust(size, b"A") + b"\r\n", b"NOOP\r\n")
+            self.assertEqual(told.events, [Refused("AUTH", server.LINE_TOO_LONG), Noop()])
+            told = self.told(b"AUTH PLAIN\r\n", b"A" * size + b"\r\n", b"NOOP\r\n", policy=challenging())
+            self.assertEqual(
+                told.events, [Auth("PLAIN", None), Refused("AUTH", server.AUTH_LINE_TOO_LONG), Noop()]
+            )
+
+    def test_A7_every_octet_in_an_auth_response(self) -> None:
+        for octet in range(256):
+            told = self.told(
+                b"AUTH PLAIN\r\n", b"Zm" + bytes([octet]) + b"9\r\n", b"*\r\n", policy=challenging()
+            )
+            if 0x20 <= octet < 0x7F:
+                self.assertEqual(told.events[1], AuthResponse(b"Zm" + bytes([octet]) + b"9"))
+                self.assertEqual(told.events[2], AuthResponse(b"*"))
+            else:
+                self.assertEqual(told.events[1], Refused("AUTH", server.NOT_BASE64))
+                self.assertEqual(told.events[2], Other("*"))
+
+    def test_A5_nothing_behind_an_auth_response(self) -> None:
+        told = talk(
+            [b"AUTH LOGIN\r\n", b"Zm9v\r\nYmFy\r\n", b"NOOP\r\n"],
+            policy=challenging(),
+            engine=engine(offered=OFFERED),
+        )
+        self.assertEqual(told.events, [Auth("LOGIN", None), Refused("AUTH", IMPROPER)])
+        self.assertTrue(told.engine.closing)
+
+    def test_xclient_starts_over(self) -> None:
+        told = self.told(
+            b"EHLO x\r\n",
+            b"XCLIENT NAME=a ADDR=192.0.2.1\r\n",
+            MAIL,
+            b"EHLO y\r\n",
+            MAIL,
+            b"XCLIENT NAME=b\r\n",
+            policy=lambda event: BANNER if isinstance(event, Xclient) else obliging(event),
+            require_helo=True,
+        )
+        self.assertEqual(
+            told.events,
+            [
+                Helo("x", True),
+                Xclient("NAME=a ADDR=192.0.2.1"),
+                Refused("MAIL", HELO_FIRST),
+                Helo("y", True),
+                Mail(ALICE),
+                Refused("XCLIENT", IN_TRANSACTION),
+            ],
+        )
+
+    def test_xclient_refused_changes_nothing(self) -> None:
+        told = self.told(
+            b"EHLO x\r\n",
+            b"XCLIENT A=b\r\n",
+            MAIL,
+            require_helo=True,
+            policy=lambda event: NOT_NOW if isinstance(event, Xclient) else obliging(event),
+        )
+        self.assertEqual(told.events, [Helo("x", True), Xclient("A=b"), Mail(ALICE)])
+
+
 class Protocol(SynchronousTestCase):
     """The promises to the caller."""
 
@@ -428,7 +660,7 @@ class Protocol(SynchronousTestCase):
 
     def test_the_order_of_commands_is_whole(self) -> None:
         """Every phase in which commands are read has its row, and a row names known commands only."""
-        reading = set(phases.Phase) - {phases.Phase.CONNECTED, phases.Phase.CONTENT, phases.Phase.CLOSED}
+        reading = set(phases.Phase) - server._SILENT - {phases.Phase.CONTENT, phases.Phase.AUTH}
         self.assertEqual(set(phases.ORDER), reading)
         for row in phases.ORDER.values():
             self.assertLessEqual(set(row), set(commands.COMMANDS))
@@ -564,12 +796,14 @@ class Pipelining(SynchronousTestCase):
 
     def test_A5_nothing_behind_the_last_of_a_group(self) -> None:
         before = MAIL + RCPT
-        for line in (b"HELO x", b"EHLO x", b"DATA", b"QUIT", b"data", b"DATA ", b"EHLO"):
+        for line in (
+            *(b"HELO x", b"EHLO x", b"DATA", b"QUIT", b"data", b"DATA ", b"EHLO"),
+            *(b"STARTTLS", b"AUTH PLAIN", b"AUTH", b"XCLIENT NAME=x", b"starttls x"),
+        ):
             for behind in (b"N", b"\r\n", b"NOOP\r\n", INNER):
                 told = talk([before + line + b"\r\n" + behind, b"NOOP\r\n"])
-                self.assertEqual(
-                    told.events, [Mail(ALICE), Rcpt(BOB), Refused(line[:4].decode().upper(), IMPROPER)], line
-                )
+                verb = line.split()[0].decode().upper()
+                self.assertEqual(told.events, [Mail(ALICE), Rcpt(BOB), Refused(verb, IMPROPER)], line)
                 self.assertTrue(told.engine.closing)
                 self.assertTrue(told.sent.endswith(IMPROPER.encode()))
                 self.assertEqual(told.engine.buffered, 0)

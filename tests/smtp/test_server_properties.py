@@ -6,11 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.mail.reply import Reply
+from postoffice.smtp.commands import OPTIONAL
 from postoffice.smtp.content import BareNewline
 from postoffice.smtp.events import Content, EndOfContent, Event, Refused
+from postoffice.smtp.phases import Phase
+from postoffice.smtp.server import AUTH_LIMIT, ServerEngine
 from postoffice.smtp.server import IMPROPER_PIPELINING as IMPROPER
-from postoffice.smtp.server import ServerEngine
-from tests.smtp.dialogue import BANNER, Transcript, each_byte, obliging, talk
+from tests.smtp.dialogue import BANNER, Transcript, challenging, each_byte, talk
 
 WORDS = st.sampled_from(
     [
@@ -25,6 +28,14 @@ WORDS = st.sampled_from(
         b"NOOP\r\n",
         b"VRFY x\r\n",
         b"QUIT\r\n",
+        b"STARTTLS\r\n",
+        b"AUTH LOGIN\r\n",
+        b"AUTH PLAIN AGEAYg==\r\n",
+        b"Zm9v\r\n",
+        b"*\r\n",
+        b"ETRN example.org\r\n",
+        b"XCLIENT NAME=x\r\n",
+        b"DEBUG\r\n",
         b"GET /\r\n",
         b"\r\n.\r\n",
         b".",
@@ -48,6 +59,20 @@ STREAMS = st.one_of(
 )
 GROUPS = st.builds(lambda a, b: [*a, *b], st.one_of(st.just([]), ENVELOPE), st.lists(STREAMS, max_size=5))
 MODES = st.sampled_from(["normalize", "reject"])
+POLICY = challenging(accepted=b"Zm9v", refused=b"*")
+
+
+class Engine(ServerEngine):
+    """Offers everything; a client that is told to start TLS has done so at once."""
+
+    def __init__(self, bare_newline: BareNewline = "normalize", max_size: int = 0) -> None:
+        super().__init__(bare_newline, max_size, offered=OPTIONAL)
+
+    def answer(self, reply: Reply) -> bytes:
+        sent = super().answer(reply)
+        if self._phase is Phase.TLS:
+            self.secured()
+        return sent
 
 
 def letters(events: list[Event]) -> list[Event]:
@@ -71,8 +96,8 @@ class Properties(SynchronousTestCase):
     @given(GROUPS, MODES, st.sampled_from([0, 100]))
     def test_whole_equals_byte_by_byte(self, groups: list[bytes], mode: BareNewline, size: int) -> None:
         """But for pipelining: byte by byte, a client seems to wait for every reply."""
-        one = talk(groups, engine=ServerEngine(mode, size))
-        many = talk(groups, each_byte, engine=ServerEngine(mode, size))
+        one = talk(groups, policy=POLICY, engine=Engine(mode, size))
+        many = talk(groups, each_byte, POLICY, Engine(mode, size))
         last = one.events[-1] if one.events else None
         if isinstance(last, Refused) and last.reply == IMPROPER:
             before = letters(one.events[:-1])
@@ -86,18 +111,18 @@ class Properties(SynchronousTestCase):
     @given(GROUPS, MODES)
     def test_one_reply_an_event_and_bounded_memory(self, groups: list[bytes], mode: BareNewline) -> None:
         for group in groups:
-            told = talk([group], engine=ServerEngine(mode))
+            told = talk([group], policy=POLICY, engine=Engine(mode))
             self.assertEqual(told.sent.count(b"\r\n"), 1 + replies(told))
-            self.assertLess(told.engine.buffered, 2050)
+            self.assertLess(told.engine.buffered, AUTH_LIMIT + 4)
 
     @settings(deadline=None, max_examples=200)
     @given(STREAMS, st.integers(0, 400))
     def test_answers_that_come_late_change_nothing(self, stream: bytes, at: int) -> None:
         """Bytes that arrive while an event is unanswered are the same as bytes that were there before."""
-        one = talk([stream])
-        late = Transcript(ServerEngine())
+        one = talk([stream], policy=POLICY, engine=Engine())
+        late = Transcript(Engine())
         late.sent = late.engine.greet(BANNER)
         late.engine.receive(stream[:at])
         late.engine.receive(stream[at:])
-        late.run(obliging)
+        late.run(POLICY)
         self.assertEqual((late.events, late.sent), (one.events, one.sent))

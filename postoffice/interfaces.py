@@ -198,6 +198,15 @@ class IResolver(Interface):
     def reverse(ip: str) -> Deferred[str | None]:
         """The forward-confirmed name of an address (its PTR name resolves back to it), else None."""
 
+    def pointer(ip: str) -> Deferred[str | None]:
+        """The name an address claims, confirmed or not; None when it has none that could be a host's."""
+
+    def listing(name: str) -> Deferred[tuple[str, ...]]:
+        """The A records of a name in a DNS list, which it has when the subject is listed; () else."""
+
+    def texts(name: str) -> Deferred[tuple[str, ...]]:
+        """The TXT records of a name, as strangers wrote them (Latin-1); () when it has none."""
+
 
 class IDirectory(Interface):
     """Which addresses are ours and where they are delivered."""

@@ -31,7 +31,8 @@ class StaticResolver:
     `mx` gives (preference, host) pairs by domain: `(0, "")` is the null MX. `addresses` gives addresses by
     host, `reverse` the PTR name by address, which counts only where `addresses` confirms it. A name that is
     in neither `mx` nor `addresses` does not exist; asking about one of `failing` (names or addresses) fails.
-    `asked` keeps the questions in order, as ("exchangers" | "addresses" | "reverse", name).
+    `listed` gives A records and `texts` TXT records, in DNS lists, by name.
+    `asked` keeps the questions in order, as (method, name).
     """
 
     def __init__(
@@ -40,10 +41,14 @@ class StaticResolver:
         addresses: Mapping[str, Sequence[str]] | None = None,
         reverse: Mapping[str, str] | None = None,
         failing: Iterable[str] = (),
+        listed: Mapping[str, Sequence[str]] | None = None,
+        texts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._mx = {_plain(name): tuple(records) for name, records in (mx or {}).items()}
         self._addresses = {_plain(name): tuple(ips) for name, ips in (addresses or {}).items()}
         self._reverse = dict(reverse or {})
+        self._listed = dict(listed or {})
+        self._texts = dict(texts or {})
         self._failing = {_plain(name) for name in failing}
         self.asked: list[tuple[str, str]] = []
 
@@ -79,6 +84,26 @@ class StaticResolver:
         if name is None or ip not in self._addresses.get(_plain(name), ()):
             return defer.succeed(None)
         return defer.succeed(_plain(name))
+
+    def pointer(self, ip: str) -> Deferred[str | None]:
+        self.asked.append(("pointer", ip))
+        if ip in self._failing:
+            return defer.fail(ResolverFailure(f"{ip}: told to fail"))
+        return defer.succeed(self._reverse.get(ip))
+
+    def listing(self, name: str) -> Deferred[tuple[str, ...]]:
+        return self._from(self._listed, "listing", _plain(name))
+
+    def texts(self, name: str) -> Deferred[tuple[str, ...]]:
+        return self._from(self._texts, "texts", _plain(name))
+
+    def _from(
+        self, table: Mapping[str, Sequence[str]], question: str, name: str
+    ) -> Deferred[tuple[str, ...]]:
+        self.asked.append((question, name))
+        if name in self._failing:
+            return defer.fail(ResolverFailure(f"{name}: told to fail"))
+        return defer.succeed(tuple(table.get(name, ())))
 
     def _problem(self, name: str) -> Exception | None:
         if name in self._failing:

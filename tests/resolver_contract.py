@@ -17,6 +17,8 @@ ADDRESSES = {
     "empty.test": [],
 }
 REVERSE = {"127.0.0.21": "mx1.example.test", "127.0.0.23": "mx1.example.test"}
+LISTED = {"7.2.0.192.list.test": ["127.0.0.2", "127.0.0.4"]}
+TEXTS = {"7.2.0.192.list.test": ["Listed, see https://list.test/7"]}
 FAILING = "broken.invalid"
 """A name about which nothing can be found out."""
 
@@ -69,3 +71,17 @@ class ResolverContract:
     async def test_reverse_that_does_not_resolve_back(self: TestCase) -> None:
         self.assertIsNone(await self.resolver.reverse("127.0.0.23"))
         self.assertIsNone(await self.resolver.reverse("127.0.0.99"))
+
+    async def test_pointers_need_no_confirmation(self: TestCase) -> None:
+        self.assertEqual(await self.resolver.pointer("127.0.0.21"), "mx1.example.test")
+        self.assertEqual(await self.resolver.pointer("127.0.0.23"), "mx1.example.test")
+        self.assertIsNone(await self.resolver.pointer("127.0.0.99"))
+
+    async def test_listings(self: TestCase) -> None:
+        name = "7.2.0.192.list.test"
+        self.assertEqual(set(await self.resolver.listing(name)), {"127.0.0.2", "127.0.0.4"})
+        self.assertEqual(await self.resolver.texts(name), ("Listed, see https://list.test/7",))
+        self.assertEqual(await self.resolver.listing("8.2.0.192.list.test"), ())
+        self.assertEqual(await self.resolver.texts("8.2.0.192.list.test"), ())
+        await self.assertFailure(self.resolver.listing(FAILING), ResolverFailure)
+        await self.assertFailure(self.resolver.texts(FAILING), ResolverFailure)

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from postoffice.interfaces import MailExchanger, NoSuchDomain, ResolverFailure
 from postoffice.services.dns.resolver import Resolver
-from tests.resolver_contract import ADDRESSES, MX, REVERSE, ResolverContract
+from tests.resolver_contract import ADDRESSES, LISTED, MX, REVERSE, TEXTS, ResolverContract
 from tests.support import program
 
 reactor: Any = global_reactor
@@ -94,6 +94,8 @@ def zones() -> dict[str, str]:
         f"{name}. MX {preference} {host}." for name, records in MX.items() for preference, host in records
     ]
     lines += [f"{name}. {'AAAA' if ':' in ip else 'A'} {ip}" for name, ips in ADDRESSES.items() for ip in ips]
+    lines += [f"{name}. A {ip}" for name, ips in LISTED.items() for ip in ips]
+    lines += [f'{name}. TXT "{text}"' for name, texts in TEXTS.items() for text in texts]
     lines += [f"many MX {i} mx{i}.a-long-name-that-fills-datagrams" for i in range(1000)]
     lines += [f"*.wild A 10.0.{i}.1" for i in range(100)]
     pointers = [

@@ -33,6 +33,8 @@ PAYLOAD = 1232
 MOST_ALIASES = 8
 MOST_EXCHANGERS = 100
 MOST_ADDRESSES = 64
+MOST_TEXTS = 16
+LONGEST_TEXT = 4096
 _MOST_ANSWER = 128
 _MOST_AUTHORITY = 16
 _MOST_LABELS = 1200
@@ -52,7 +54,7 @@ class BadReply(Exception):
 
 @frozen
 class Question:
-    """What is asked: a canonical name and MX, A, AAAA or PTR."""
+    """What is asked: a canonical name and MX, A, AAAA, PTR or TXT."""
 
     name: str
     kind: RdataType
@@ -221,6 +223,9 @@ def _values(kind: RdataType, records: dns.rrset.RRset) -> tuple[MailExchanger, .
             return tuple(each for each in exchangers if each.host) or tuple(exchangers[:1])
         case RdataType.PTR:
             return tuple(_text(each.target) for each in islice(records, MOST_ADDRESSES))
+        case RdataType.TXT:
+            texts = (b"".join(each.strings) for each in islice(records, MOST_TEXTS))
+            return tuple(text[:LONGEST_TEXT].decode("latin-1") for text in texts)
         case _:
             return tuple(each.address for each in islice(records, MOST_ADDRESSES))
 

@@ -52,7 +52,7 @@ class Resolver:
     """A caching stub resolver.
 
     `servers` are asked in their order. `hosts` gives addresses by canonical name (see `system.parse_hosts`),
-    which count before the DNS for `addresses` and `reverse`.
+    which count before the DNS for `addresses`, `reverse` and `pointer`.
     """
 
     def __init__(
@@ -123,12 +123,47 @@ class Resolver:
             return defer.succeed(self._hosts_by_address[plain])
         return self._bounded(Deferred.fromCoroutine(self._reverse(plain)), _no_reverse)
 
+    def pointer(self, ip: str) -> Deferred[str | None]:
+        plain = address(ip)
+        if plain is None:
+            return defer.succeed(None)
+        if plain in self._hosts_by_address:
+            return defer.succeed(self._hosts_by_address[plain])
+        names = self._values(Question(pointer(plain), RdataType.PTR))
+        return names.addCallback(lambda found: next(filter(is_host, found), None))
+
+    def listing(self, name: str) -> Deferred[tuple[str, ...]]:
+        return self._values_of(name, RdataType.A)
+
+    def texts(self, name: str) -> Deferred[tuple[str, ...]]:
+        return self._values_of(name, RdataType.TXT)
+
     def close(self) -> Deferred[None]:
         """End all questions; they fail. Fires when nothing is left."""
         self._closed = True
         for inquiry in tuple(self._inquiries):
             inquiry.cancel()
         return self._transport.close()
+
+    def _values_of(self, name: str, kind: RdataType) -> Deferred[tuple[str, ...]]:
+        try:
+            return self._values(Question(canonical(name), kind))
+        except NoSuchDomain:
+            return defer.succeed(())
+
+    def _values(self, question: Question) -> Deferred[tuple[str, ...]]:
+        """The records found, () also for a name that does not exist."""
+
+        def conclude(known: Known) -> tuple[str, ...]:
+            match known:
+                case Found(values=values):
+                    return cast("tuple[str, ...]", values)
+                case Nonexistent():
+                    return ()
+                case Unanswered(why=why):
+                    raise ResolverFailure(why)
+
+        return self._find(question).addCallback(conclude)
 
     async def _reverse(self, ip: str) -> str | None:
         known = await self._find(Question(pointer(ip), RdataType.PTR))

@@ -6,6 +6,7 @@ from random import Random
 import dns.flags
 import dns.message
 import dns.rcode
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -236,6 +237,40 @@ class Reverse(Tests):
         asked = self.resolver.reverse("192.0.2.7")
         self.network.settle()
         self.failureResultOf(asked, ResolverFailure)
+
+
+class Lists(Tests):
+    NAME = "7.2.0.192.list.example"
+
+    def values(self, asked: Deferred[tuple[str, ...]]) -> tuple[str, ...]:
+        self.network.settle()
+        return self.successResultOf(asked)
+
+    def test_one_question_for_each(self) -> None:
+        name = self.NAME
+        self.serve({f"{name} A": [f"{name} 9 A 127.0.0.2"], f"{name} TXT": [f'{name} 9 TXT "see" "there"']})
+        self.assertEqual(self.values(self.resolver.listing(name)), ("127.0.0.2",))
+        self.assertEqual(self.values(self.resolver.texts(name)), ("seethere",))
+        self.assertEqual(self.values(self.resolver.listing("8.2.0.192.list.example")), ())
+        self.assertEqual(self.values(self.resolver.listing("not a name.." * 40)), ())
+        self.assertEqual(len(self.network.queries), 3)
+
+    def test_texts_are_bounded(self) -> None:
+        name = self.NAME
+        long = " ".join(['"' + "x" * 250 + '"'] * 100)
+        self.serve({f"{name} TXT": [f"{name} 9 TXT {long}"] + [f'{name} 9 TXT "{n}"' for n in range(90)]})
+        texts = self.values(self.resolver.texts(name))
+        self.assertEqual(len(texts), 16)
+        self.assertLessEqual(max(map(len, texts)), 4096)
+
+    def test_pointers_that_are_not_confirmed(self) -> None:
+        pointer = "7.2.0.192.in-addr.arpa"
+        self.serve({f"{pointer} PTR": [f"{pointer} 9 PTR a|b.example.", f"{pointer} 9 PTR bank.example."]})
+        asked = self.resolver.pointer("192.0.2.7")
+        self.network.settle()
+        self.assertEqual(self.successResultOf(asked), "bank.example")
+        asked = self.resolver.pointer("no address")
+        self.assertIsNone(self.successResultOf(asked))
 
 
 class Caching(Tests):

@@ -20,7 +20,7 @@ WELL_CONFIGURED = {
     "initial_destination_concurrency": "50",
     "smtp_connection_cache_on_demand": "yes",
 }
-"""What Postfix gets beyond its defaults; its durability stays as it comes. No limits per client: peers.py."""
+"""What Postfix gets beyond its defaults; its durability stays as it comes. No limits per client: its peer."""
 
 
 class Bare(peers.Peer):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import CHECKOUT
+from tests.support import CHECKOUT, PACKAGES
 
 GOOD = """
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -143,3 +143,12 @@ class Runner(SynchronousTestCase):
     def test_nothing_to_run(self) -> None:
         status, lines = self.run_tests(test_empty="")
         self.assertEqual((status, lines[-1]), (1, "0 passed, 0 failed, 0 skipped"))
+
+
+class Packages(SynchronousTestCase):
+    """What `.ci/run` installs, and what tests ask for."""
+
+    def test_programs_that_tests_ask_for_are_installed(self) -> None:
+        lines = (CHECKOUT / ".ci/packages").read_text(encoding="utf-8").splitlines()
+        installed = {line.split()[0] for line in lines if not line.startswith("#")}
+        self.assertLessEqual(set(PACKAGES.values()), installed)

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import random
 import re
-import smtplib
-import subprocess
 from collections.abc import Callable
 from email import message_from_bytes
 from itertools import chain
-from pathlib import Path
 
+from tests.live.clients import Send, Way, by_curl, by_msmtp, by_smtp_source, by_smtplib, by_swaks
 from tests.live.office import DOMAIN, Kind, OfficeCase, stored
-from tests.peers import HOST, Postoffice, smtp_source
-from tests.support import program
+from tests.peers import smtp_source
 
 SENDER = "sender@far.test"
 ALICE = f"alice@{DOMAIN}"
@@ -25,9 +22,6 @@ OURS = {"Return-Path", "Delivered-To", "Received", "Date", "Message-ID", "From"}
 HEADER = (
     b"From: sender@far.test\nTo: alice@here.test\nSubject: a test\nDate: Sat, 1 Jan 2000 00:00:00 +0000\n\n"
 )
-
-Send = Callable[[Postoffice, bytes, list[str], Path], bytes]
-"""Hands a letter with LF line ends in; returns what it sent then, also with LF."""
 
 
 def lines_of(size: int, seed: int) -> bytes:
@@ -54,51 +48,13 @@ LETTERS: dict[str, bytes] = {
 }
 
 
-def by_smtplib(office: Postoffice, letter: bytes, recipients: list[str], scratch: Path) -> bytes:
-    """Python's smtplib."""
-    with smtplib.SMTP(HOST, office.port, local_hostname="lib.far.test", timeout=60) as client:
-        options = [] if letter.isascii() else ["BODY=8BITMIME"]
-        refused = client.sendmail(SENDER, recipients, letter.replace(b"\n", b"\r\n"), options)
-    assert refused == {}, refused
-    return letter
-
-
-def by_swaks(office: Postoffice, letter: bytes, recipients: list[str], scratch: Path) -> bytes:
-    """swaks, which ends the last line itself; a letter of one line it would take for the name of a file."""
-    file = scratch / "letter"
-    as_it_stands = letter.count(b"\n") == 1
-    file.write_bytes(letter[:-1] + b"\r\n.\r\n" if as_it_stands else letter[:-1])
-    done = subprocess.run(
-        [program("swaks"), "--server", HOST, "--port", str(office.port), "--helo", "swaks.far.test"]
-        + ["--from", SENDER, "--to", ",".join(recipients), "--data", f"@{file}"]
-        + ["--no-data-fixup"] * as_it_stands
-        + ["--suppress-data", "--timeout", "60"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
-    return letter
-
-
-def by_smtp_source(office: Postoffice, letter: bytes, recipients: list[str], scratch: Path) -> bytes:
-    """Postfix's smtp-source, with the letter in a file; it adds an empty line to it."""
-    file = scratch / "letter"
-    file.write_bytes(letter)
-    run = smtp_source(
-        office.port,
-        sender=SENDER,
-        recipient=recipients[0],
-        length=None,
-        timeout=120,
-        arguments=["-F", str(file)],
-    )
-    assert run.status == 0, run.stderr
-    return letter + b"\n"
-
-
-PROGRAMS: dict[str, Send] = {"smtplib": by_smtplib, "swaks": by_swaks, "smtp-source": by_smtp_source}
+PROGRAMS: dict[str, Send] = {
+    "smtplib": by_smtplib,
+    "swaks": by_swaks,
+    "curl": by_curl,
+    "msmtp": by_msmtp,
+    "smtp-source": by_smtp_source,
+}
 
 
 def unquoted(letter: bytes) -> bytes:
@@ -128,7 +84,7 @@ class Road(OfficeCase):
         office = self.office(kind=kind)
         sent = set()
         for count, (program_name, send) in enumerate(PROGRAMS.items(), 1):
-            sent.add(send(office, LETTERS[name], [ALICE], self.directory))
+            sent.add(send(Way(office.port), SENDER, [ALICE], LETTERS[name], self.directory))
             self.eventually(
                 f"{name} by {program_name}",
                 lambda count=count: len(stored(office, kind=kind)) >= count,
@@ -149,8 +105,8 @@ class Road(OfficeCase):
         office = self.office(kind=kind, users={DOMAIN: names})
         letter = LETTERS["4 KiB"]
         everybody = [f"{name}@{DOMAIN}" for name in names]
-        by_smtplib(office, letter, everybody, self.directory)
-        by_swaks(office, letter, everybody, self.directory)
+        for send in (by_smtplib, by_swaks):
+            send(Way(office.port), SENDER, everybody, letter, self.directory)
         file = self.directory / "letter"
         run = smtp_source(
             office.port, recipient=f"user@{DOMAIN}", length=None, arguments=["-r", "200", "-F", str(file)]

@@ -290,6 +290,9 @@ class IJournal(Interface):
     def stopped(longest_stall: float) -> None:
         """The service ended; the longest time in seconds that the reactor was held up."""
 
+    def admitted(client: Client) -> None:
+        """A session begins: the client is greeted next."""
+
     def refused(client: Client, what: str, reply: Reply, why: str) -> None:
         """A client was refused `what` (a session, a command, a letter)."""
 
@@ -303,6 +306,16 @@ class IJournal(Interface):
 
     def bounced(letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         """The sender of a letter is told that recipients failed."""
+
+    auditing: bool = Attribute("whether audit records are wanted; ask before making one")
+
+    def audit(client: Client, seconds: int, command: str, code: int, info: str) -> None:
+        """A command (`CONN`: the connection) was answered with `code`, so many seconds after the session
+        began. `info` is the command with its arguments, or a reason; no secret is in it.
+        """
+
+    def wrong_number(client: Client, address: Address, reply: Reply) -> None:
+        """A client named an address of ours that does not exist, as a sender or a recipient."""
 
     def warning(text: str) -> None:
         """Something an operator should look at; the service goes on."""

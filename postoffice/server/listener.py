@@ -129,7 +129,10 @@ class SmtpFactory(Factory):
         client = Client(peer_of(addr), getattr(addr, "port", 0), door=settings.door)
         refused = self.doorkeeper.admit(client.ip)
         if refused is not None:
-            self.intake.journal.refused(client, "session", refused, "limit of sessions reached")
+            journal, why = self.intake.journal, "limit of sessions reached"
+            journal.refused(client, "session", refused, why)
+            if journal.auditing:
+                journal.audit(client, 0, "CONN", refused.code, why)
             return _Turned(refused)
         engine = ServerEngine(
             bare_newline=settings.bare_newline, max_size=settings.size, require_helo=settings.require_helo

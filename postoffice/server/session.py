@@ -22,6 +22,7 @@ from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
 from postoffice.mail.envelope import Body, Envelope
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.link import Disconnected, Link, TimedOut
 from postoffice.smtp.events import (
@@ -56,6 +57,8 @@ BUG = Reply(451, (3, 0), "Something went wrong here, try again later")
 UNKNOWN = Reply(500, (5, 1), "Command not recognized")
 NO_EXPN = Reply(502, (5, 1), "We do not expand addresses")
 VRFY = Reply(252, (1, 5), "Send some mail, we will do our best")
+# RFC 3463 section 3.2: the mailbox does not exist.
+NO_SUCH_USER = (1, 1)
 HELP = Reply(
     214, (0, 0), "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321 for their use"
 )
@@ -120,6 +123,7 @@ class Session:
         self.policy = policy
         self.intake = intake
         self.journal: IJournal = intake.journal
+        self.audit = Audit(intake.journal, link.clock)
         self.errors = 0
         self.transaction: Transaction | None = None
         self.incoming: Incoming | None = None
@@ -130,16 +134,21 @@ class Session:
     async def run(self) -> None:
         """Hold the conversation until it ends, whichever way it ends."""
         link = self.link
+        how = "closed"
         try:
             await self._meet()
-            link.greet(Reply(220, None, self.settings.greeting(self.client)))
+            self._welcome()
             while not (link.engine.closing or (self.stopping and self.incoming is None)):
                 event = await link.next_event()
                 if type(event) is Content:
                     # The bulk of the bytes: not a command, and it has no answer.
                     await self._content(event)
                 else:
-                    link.answer(await self._reply(event))
+                    reply = await self._reply(event)
+                    if self.journal.auditing:
+                        known = type(event) is not Other and (type(event) is not Refused or event.verb != "")
+                        self.audit.answered(self.client, link.engine.line, known, reply)
+                    link.answer(reply)
                     if self.stored is not None:
                         # Only now, so that no client waits for what the queue begins at once.
                         link.flush()
@@ -147,17 +156,30 @@ class Session:
                         stored.pass_on()
             if self.stopping and not link.engine.closing:
                 link.push(SHUTDOWN)
+                how = "shutdown"
         except TimedOut as timeout:
+            how = "timeout"
             self.journal.refused(self.client, "session", IDLE, f"timed out: {timeout}")
             link.push(IDLE)
         except Turned as turned:
             self.journal.refused(self.client, "session", turned.reply, turned.why)
+            if self.journal.auditing:
+                self.audit.connected(self.client, turned.reply.code, turned.why)
             link.greet(turned.reply)
         except (Disconnected, CancelledError):
-            pass
+            how = "shutdown" if self.stopping else "EOF"
         finally:
+            if self.journal.auditing:
+                self.audit.ended(self.client, how)
             self._drop_transaction()
             link.close()
+
+    def _welcome(self) -> None:
+        """Let the client in."""
+        self.journal.admitted(self.client)
+        if self.journal.auditing:
+            self.audit.connected(self.client, 220, "")
+        self.link.greet(Reply(220, None, self.settings.greeting(self.client)))
 
     def stop(self) -> None:
         """End the conversation; a letter that is coming in is finished first."""
@@ -183,7 +205,10 @@ class Session:
             reply = await _HANDLERS[type(event)](self, event)
         except Refusal as refusal:
             reply = refusal.reply
-            self.journal.refused(self.client, self._what(event), reply, refusal.why)
+            if type(event) is Rcpt and reply.code == 550 and reply.enhanced == NO_SUCH_USER:
+                self.journal.wrong_number(self.client, event.recipient, reply)
+            else:
+                self.journal.refused(self.client, self._what(event), reply, refusal.why)
         except Exception as error:
             self.journal.error(f"{type(event).__name__} of {self.client} failed", error)
             self._drop_transaction()

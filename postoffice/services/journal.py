@@ -32,13 +32,13 @@ from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply, printable
 
-Level = Literal["info", "notice", "warning", "error"]
+Level = Literal["debug", "info", "notice", "warning", "error"]
 
 # Seconds that lines are gathered before they are handed to the writing thread.
 GATHER = 0.1
 # Batches that may wait for a sink that is stuck.
 BACKLOG = 600
-_SYSLOG_PRIORITY = {"info": 6, "notice": 5, "warning": 4, "error": 3}
+_SYSLOG_PRIORITY = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
 _SYSLOG_MAIL = 2 << 3
 # twistd puts an object without a descriptor in the place of sys.stderr.
 STDERR = 2
@@ -179,6 +179,7 @@ class Journal:
         self._thread: Thread | None = None
         self._batches: SimpleQueue[list[Record] | None] = SimpleQueue()
         self._dropped = 0
+        self.auditing = False
 
     def open(self) -> None:
         """Open the sinks, while we may still be root.
@@ -218,6 +219,17 @@ class Journal:
         stall = round(longest_stall * 1000, 1)
         self._note("notice", "stopped", f"stopped; longest stall of the reactor {stall} ms", stall_ms=stall)
 
+    def admitted(self, client: Client) -> None:
+        may = "it may relay" if client.may_relay else "it may not relay"
+        self._note(
+            "info",
+            "admitted",
+            f"session with {client} on {client.door}: {may}",
+            client=str(client),
+            door=client.door,
+            may_relay=client.may_relay,
+        )
+
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
         reason = f" ({printable(why)})" if why and why != str(reply) else ""
         what = printable(what)
@@ -229,6 +241,32 @@ class Journal:
             what=what,
             reply=str(reply),
             why=why,
+        )
+
+    def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
+        helo = printable(client.helo or "-", 255)
+        self._note(
+            "info",
+            "wrong number",
+            f"wrong number: refused {path(address)} of {client} helo={helo}: {reply}",
+            client=str(client),
+            address=path(address),
+            reply=str(reply),
+        )
+
+    def audit(self, client: Client, seconds: int, command: str, code: int, info: str) -> None:
+        where = f"[{client.ip}]" if ":" in client.ip else client.ip
+        info = printable(info, 2000)
+        verb = printable(command, 4)
+        self._note(
+            "debug",
+            "audit",
+            f"AUDIT:{seconds:3d}:{where:>15}:{verb:>4}:{code:03d}:{info}",
+            client=client.ip,
+            seconds=seconds,
+            command=verb,
+            code=code,
+            info=info,
         )
 
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:

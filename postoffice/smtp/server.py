@@ -72,11 +72,13 @@ class ServerEngine:
 
     Feed it with `receive`, send the banner with `greet`, then take events with `next_event` until it
     returns None, answering each but `Content`; write what `greet` and `answer` return, in order.
-    `offered` are the commands of `OPTIONAL` that are known; the session may change it at any time.
+    `offered` are the commands of `OPTIONAL` that are known; the session may change it at any time. `line`
+    is the last command as it came, without its CRLF.
     """
 
     __slots__ = ("_authenticated", "_bare_newline", "_decoder", "_first", "_lines", "_max_size", "_move",
-                 "_next", "_phase", "_require_helo", "_secured", "_unanswered", "offered")  # fmt: skip
+                 "_next", "_phase", "_require_helo", "_secured", "_unanswered", "line",
+                 "offered")  # fmt: skip
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class ServerEngine:
         self._unanswered: Event | None = None
         self._move: Move | None = None
         self._next: Event | None = None
+        self.line = b""
 
     @property
     def buffered(self) -> int:
@@ -221,6 +224,7 @@ class ServerEngine:
         if line is None:
             return None
         self._first = False
+        self.line = line
         verb, _, argument = line.partition(b" ")
         command = COMMANDS.get(verb)
         if command is None:

@@ -82,6 +82,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.facts: list[tuple[str, str]] = []
+        self.auditing = False
 
     def named(self, fact: str) -> list[str]:
         return [text for name, text in self.facts if name == fact]
@@ -92,8 +93,17 @@ class Journal:
     def stopped(self, longest_stall: float) -> None:
         self.facts.append(("stopped", ""))
 
+    def admitted(self, client: Client) -> None:
+        self.facts.append(("admitted", str(client)))
+
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
         self.facts.append(("refused", f"{what}: {reply} ({why})"))
+
+    def audit(self, client: Client, seconds: int, command: str, code: int, info: str) -> None:
+        self.facts.append(("audit", f"{seconds} {client.ip} {command} {code} {info}"))
+
+    def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
+        self.facts.append(("wrong number", f"{address}: {reply}"))
 
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         self.facts.append(("accepted", letter_id))

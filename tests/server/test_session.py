@@ -202,7 +202,8 @@ class Refusals(Conversation):
             S: 554 5.5.1 *
             """
         )
-        self.assertIn("RCPT TO:<nobody@example.org>: 550 5.1.1", self.facts("refused")[0])
+        self.assertEqual(self.facts("wrong number"), ["nobody@example.org: 550 5.1.1 No such user here"])
+        self.assertIn("RCPT TO:<unknown@example.org>: 451 4.4.3", self.facts("refused")[0])
 
     def test_too_many_recipients(self) -> None:
         self.visit().play(

@@ -99,6 +99,35 @@ class Facts(SynchronousTestCase):
         start = "refused RCPT TO:<x@y> of host.example [192.0.2.1] helo=greeting: 550 5.1.1 no"
         self.assertEqual(self.told(), [f"{start} (because)", start])
 
+    def test_sessions_and_wrong_numbers(self) -> None:
+        self.journal.admitted(CLIENT)
+        self.journal.admitted(Client("192.0.2.1", may_relay=True, door="msp"))
+        self.journal.wrong_number(CLIENT, SENDER, Reply(550, None, "no"))
+        self.assertEqual(
+            self.told(),
+            [
+                "session with host.example [192.0.2.1] on smtp: it may not relay",
+                "session with [192.0.2.1] on msp: it may relay",
+                "wrong number: refused <s@example.org> of host.example [192.0.2.1] helo=greeting: 550 no",
+            ],
+        )
+
+    def test_audit_records_have_their_columns(self) -> None:
+        self.journal.audit(CLIENT, 0, "CONN", 220, "")
+        self.journal.audit(CLIENT, 12, "STARTTLS", 220, "STARTTLS")
+        self.journal.audit(CLIENT, 1234, "?\n", 599, "x\r\ny")
+        self.journal.audit(Client("2001:db8:1111:2222::ffff"), 7, "MAIL", 250, "MAIL FROM:<>")
+        self.assertEqual(
+            self.told(),
+            [
+                "AUDIT:  0:      192.0.2.1:CONN:220:",
+                "AUDIT: 12:      192.0.2.1:STAR:220:STARTTLS",
+                "AUDIT:1234:      192.0.2.1:  ??:599:x?y",
+                "AUDIT:  7:[2001:db8:1111:2222::ffff]:MAIL:250:MAIL FROM:<>",
+            ],
+        )
+        self.assertEqual({record.level for record in self.sink.records}, {"debug"})
+
     def test_A6_what_strangers_say_makes_no_line_of_its_own(self) -> None:
         evil = "x\r\n2026 info forged\0"
         client = Client("192.0.2.1", helo=evil)

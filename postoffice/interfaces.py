@@ -9,7 +9,7 @@ in for a Deferred, nothing has to be waited for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -19,7 +19,18 @@ from zope.interface import Attribute, Interface
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Destination
-from postoffice.mail.envelope import Body, Claim, Entry, Envelope, Letter, Recipient, Settlement
+from postoffice.mail.envelope import (
+    NO_REQUESTS,
+    Body,
+    Claim,
+    Entry,
+    Envelope,
+    Letter,
+    Recipient,
+    ReportRequest,
+    Ret,
+    Settlement,
+)
 from postoffice.mail.outcome import Outcome
 from postoffice.mail.reply import Refusal, Reply
 
@@ -44,7 +55,8 @@ class StaleClaim(Exception):
 class NewLetter:
     """What `IDraft.commit` is told: everything about the letter but its content.
 
-    `recipients` pairs each address with the time it is due (epoch seconds). `client` is in log form.
+    `recipients` pairs each address with the time it is due (epoch seconds). `client` is in log form. The
+    fields from `smtputf8` on are as in `Envelope`.
     """
 
     sender: Address | None
@@ -54,6 +66,26 @@ class NewLetter:
     client: str
     id: str = ""
     held: bool = False
+    smtputf8: bool = False
+    ret: Ret = ""
+    envid: str = ""
+    folder: str = ""
+    requests: Mapping[Address, ReportRequest] = NO_REQUESTS
+
+    def stored(self, letter_id: str, size: int) -> Letter:
+        """The letter it has become, under this id and with so many octets of content."""
+        return Letter(
+            letter_id,
+            self.sender,
+            self.body,
+            size,
+            self.received,
+            self.client,
+            self.smtputf8,
+            self.ret,
+            self.envid,
+            self.folder,
+        )
 
 
 class IContent(Interface):

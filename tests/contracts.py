@@ -26,7 +26,7 @@ from postoffice.interfaces import (
 )
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Mailbox, Remote
-from postoffice.mail.envelope import Claim, Letter, Recipient, Settlement
+from postoffice.mail.envelope import Claim, Letter, Recipient, ReportRequest, Settlement
 from postoffice.mail.outcome import Delivered, Failed, Postponed
 from postoffice.mail.reply import Refusal, Reply
 
@@ -168,6 +168,37 @@ class SpoolContract(SpoolHelpers):
         self.assertIsNone(claim.letter.sender)
         ((entry),) = await spool.entries()
         self.assertIsNone(entry.letter.sender)
+
+    @waiting
+    async def test_what_a_client_asked_for_is_kept(self) -> None:
+        requests = {
+            BOB: ReportRequest("SUCCESS,DELAY", "rfc822;bob+40example.net"),
+            ANN: ReportRequest(notify="NEVER"),
+        }
+        asked: dict[str, Any] = {
+            "smtputf8": True, "ret": "HDRS", "envid": "QQ+2B", "folder": "~/junk", "requests": requests
+        }  # fmt: skip
+        for claim in (True, False):
+            spool = await self.opened()
+            taken = await self.put(spool, self.new(BOB, SENDER, ANN, **asked), claim=claim)
+            (entry,) = await spool.entries()
+            claims = [taken[0]] if claim else await self.claimed(spool)
+            for letter in (entry.letter, *(one.letter for one in claims)):
+                self.assertEqual(
+                    (letter.smtputf8, letter.ret, letter.envid, letter.folder),
+                    (True, "HDRS", "QQ+2B", "~/junk"),
+                )
+            for recipients in (entry.recipients, *(one.recipients for one in claims)):
+                self.assertEqual(
+                    [(one.address, one.notify, one.orcpt) for one in recipients],
+                    [
+                        (BOB, "SUCCESS,DELAY", "rfc822;bob+40example.net"),
+                        (SENDER, "", ""),
+                        (ANN, "NEVER", ""),
+                    ],
+                )
+            await spool.delete(entry.letter.id)
+            await spool.close()
 
     @waiting
     async def test_contents_of_all_sizes(self) -> None:

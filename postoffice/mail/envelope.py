@@ -1,11 +1,14 @@
 """What the spool knows of a letter apart from its content.
 
 An `Envelope` is what a client asked for; a `Letter` is one that was durably stored; a `Claim` is a
-letter in the hands of one node that delivers some of its recipients. RFC 5321 section 2.3.1.
+letter in the hands of one node that delivers some of its recipients. RFC 5321 section 2.3.1; what a client
+asked for in reports on the delivery RFC 3461, `SMTPUTF8` RFC 6531.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from attrs import frozen
@@ -14,22 +17,49 @@ from postoffice.mail.address import Address
 from postoffice.mail.outcome import Outcome
 
 Body = Literal["7BIT", "8BITMIME"]
+Ret = Literal["", "FULL", "HDRS"]
+
+
+@frozen
+class ReportRequest:
+    """What was asked for about reports on one recipient (RFC 3461 sections 4.1 and 4.2).
+
+    `notify` is `NEVER`, some of `SUCCESS,FAILURE,DELAY` in this order, or empty where nothing was said;
+    `orcpt` is the original recipient as it came (`rfc822;bob+40example.org`), else empty.
+    """
+
+    notify: str = ""
+    orcpt: str = ""
+
+
+NO_REQUESTS: Mapping[Address, ReportRequest] = MappingProxyType({})
 
 
 @frozen
 class Envelope:
-    """Sender (`None` is the null sender), recipients in the order given, and the declared body type."""
+    """Sender (`None` is the null sender), recipients in the order given, and the declared body type.
+
+    `smtputf8` says that addresses or header may hold characters beyond ASCII; `ret` is how much of the letter
+    a report is to return and `envid` the sender's name for it as it came, both empty where nothing was
+    said; `requests` are by recipient, for those that have any. Local copies go to `folder` where it is not
+    empty (as in the option `forbidden`).
+    """
 
     sender: Address | None
     recipients: tuple[Address, ...]
     body: Body = "7BIT"
+    smtputf8: bool = False
+    ret: Ret = ""
+    envid: str = ""
+    folder: str = ""
+    requests: Mapping[Address, ReportRequest] = NO_REQUESTS
 
 
 @frozen
 class Letter:
     """A stored letter. `id` is its queue id, `size` counts octets, `received` is in epoch seconds.
 
-    `client` says where it came from, in the form logs show.
+    `client` says where it came from, in the form logs show; the rest is as in `Envelope`.
     """
 
     id: str
@@ -38,13 +68,18 @@ class Letter:
     size: int
     received: float
     client: str
+    smtputf8: bool = False
+    ret: Ret = ""
+    envid: str = ""
+    folder: str = ""
 
 
 @frozen
 class Recipient:
     """One recipient of a stored letter. `key` names it in the spool; `attempts` counts those that ended.
 
-    `due` is when it is to be tried next (epoch seconds); `last` is the reply of its last attempt.
+    `due` is when it is to be tried next (epoch seconds); `last` is the reply of its last attempt; `notify`
+    and `orcpt` are as in `ReportRequest`.
     """
 
     key: int
@@ -52,6 +87,8 @@ class Recipient:
     due: float
     attempts: int = 0
     last: str = ""
+    notify: str = ""
+    orcpt: str = ""
 
 
 @frozen

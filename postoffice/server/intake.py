@@ -238,19 +238,24 @@ class Incoming:
         assert draft is not None
         queue, local = intake.queue, intake.directory.is_local
         due = {is_local: queue.first_due(is_local) for is_local in (True, False)}
-        recipients = self.envelope.recipients
+        envelope = self.envelope
         new = NewLetter(
-            sender=self.envelope.sender,
-            recipients=tuple((address, due[local(address.domain)]) for address in recipients),
-            body=self.envelope.body,
+            sender=envelope.sender,
+            recipients=tuple((address, due[local(address.domain)]) for address in envelope.recipients),
+            body=envelope.body,
             received=self._now,
             client=str(self._client),
             id=self.id,
+            smtputf8=envelope.smtputf8,
+            ret=envelope.ret,
+            envid=envelope.envid,
+            folder=envelope.folder,
+            requests=envelope.requests,
         )
         self._claimed = await draft.commit(new, queue.has_room())
         self._draft = None
         self._dues = {when for _, when in new.recipients}
-        intake.journal.accepted(self.id, self.envelope, self.size, self._client)
+        intake.journal.accepted(self.id, envelope, self.size, self._client)
 
 
 def _free_octets(directory: str) -> int:

@@ -73,6 +73,7 @@ class Home:
             _make_directory(self.contents)
             if os.path.lexists(self.database):
                 self._examine()
+                self._upgrade()
             else:
                 self._create()
         except BaseException:
@@ -139,6 +140,13 @@ class Home:
             fault = str(error)
         if fault is not None:
             raise SpoolDamaged(f"{self.database}: {fault}")
+
+    def _upgrade(self) -> None:
+        """Make a spool of an older program one of this program. Errors: `SpoolFailed`."""
+        try:
+            schema.upgrade(self.database)
+        except apsw.Error as error:
+            raise SpoolFailed(f"{self.database}: the upgrade to this program failed: {error}") from error
 
     def _lost_content(self, connection: apsw.Connection) -> str | None:
         """Which content is not as it was stored; None when all are."""

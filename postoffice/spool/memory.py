@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from postoffice.interfaces import IContent, IDraft, ISpool, NewLetter, SpoolFailed, SpoolFull, StaleClaim
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Claim, Entry, Letter, Recipient, Settlement
+from postoffice.mail.envelope import Claim, Entry, Letter, Recipient, ReportRequest, Settlement
 from postoffice.mail.outcome import Postponed
 from postoffice.spool import names
 from postoffice.spool.content import HeldContent
@@ -141,10 +141,11 @@ class MemorySpool:
         letter_id = new.id or self.new_id()
         if letter_id in self.shelf.letters:
             raise SpoolFailed(f"there is a letter {letter_id} already")
-        letter = Letter(letter_id, new.sender, new.body, len(data), new.received, new.client)
+        letter = new.stored(letter_id, len(data))
         slots = {}
         for address, due in new.recipients:
-            recipient = Recipient(self.shelf.key(), address, due)
+            request = new.requests.get(address, ReportRequest())
+            recipient = Recipient(self.shelf.key(), address, due, notify=request.notify, orcpt=request.orcpt)
             slots[recipient.key] = _Slot(recipient, due)
         stored = self.shelf.letters[letter_id] = _Stored(letter, data, slots, new.held)
         return self._take(stored) if claim and not new.held else None

@@ -14,15 +14,21 @@ from typing import Any
 import apsw
 
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Entry, Letter, Recipient
+from postoffice.mail.envelope import Entry
 from postoffice.spool.content import FileContent, HeldContent
 from postoffice.spool.schema import PLACES
+from postoffice.spool.statements import LETTER_FIELDS, LETTER_WIDTH, RECIPIENT_FIELDS, letter_of, recipient_of
 
 PORTION = 500
 
+
+def _of(table: str, fields: str) -> str:
+    return ", ".join(f"{table}.{field}" for field in fields.split(", "))
+
+
 _ENTRIES = f"""
-SELECT l.key, l.id, l.sender_local, l.sender_domain, l.body, l.size, l.received, l.client, l.held,
-       r.key, r.local, r.domain, r.due, r.attempts, r.last, r.token IS NOT NULL AND r.ready > ?
+SELECT l.key, {_of("l", LETTER_FIELDS)}, l.held, r.token IS NOT NULL AND r.ready > ?,
+       {_of("r", RECIPIENT_FIELDS)}
 FROM (SELECT * FROM letter WHERE key > ? ORDER BY key LIMIT {PORTION}) AS l
 JOIN recipient AS r ON r.key BETWEEN l.key << {PLACES} AND ((l.key + 1) << {PLACES}) - 1
 ORDER BY r.key
@@ -87,11 +93,10 @@ class Reader:
 
 def _entry(rows: list[tuple[Any, ...]]) -> Entry:
     """An entry from the rows of one letter, one for each recipient."""
-    _, letter_id, local, domain, body, size, received, client, held = rows[0][:9]
-    sender = None if local is None else Address(local, domain)
+    held = 1 + LETTER_WIDTH
     return Entry(
-        Letter(letter_id, sender, body, size, received, client),
-        tuple(Recipient(row[9], Address(row[10], row[11]), *row[12:15]) for row in rows),
-        bool(held),
-        any(row[15] for row in rows),
+        letter_of(rows[0][1:held]),
+        tuple(recipient_of(row[held + 2 :]) for row in rows),
+        bool(rows[0][held]),
+        any(row[held + 1] for row in rows),
     )

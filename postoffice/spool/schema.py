@@ -23,6 +23,9 @@ claims are found by one index. The key of a recipient is that of its letter time
 place: the recipients of a letter are one range of the table and need no second index.
 
 A letter has at most `ATTEMPTS` rows in attempt, the latest.
+
+A spool of an older program is upgraded when it is opened. Columns are only ever added, at the end and with a
+default that says of a row what the older program meant, so rows stay as they are and keep their version.
 """
 
 from __future__ import annotations
@@ -30,8 +33,8 @@ from __future__ import annotations
 import apsw
 
 APPLICATION = 0x506F7374
-TABLES = 1
-RECORD = 1
+TABLES = 2
+RECORD = 2
 PAGE = 4096
 PLACES = 20
 ATTEMPTS = 50
@@ -41,7 +44,9 @@ _CREATE = f"""
 CREATE TABLE letter (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, id TEXT NOT NULL UNIQUE,
     sender_local TEXT, sender_domain TEXT, body TEXT NOT NULL, size INTEGER NOT NULL,
-    received REAL NOT NULL, client TEXT NOT NULL, held INTEGER NOT NULL, file TEXT
+    received REAL NOT NULL, client TEXT NOT NULL, held INTEGER NOT NULL, file TEXT,
+    smtputf8 INTEGER NOT NULL DEFAULT 0, ret TEXT NOT NULL DEFAULT '', envid TEXT NOT NULL DEFAULT '',
+    folder TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE content (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL
@@ -49,7 +54,8 @@ CREATE TABLE content (
 CREATE TABLE recipient (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, local TEXT NOT NULL, domain TEXT NOT NULL,
     due REAL NOT NULL, attempts INTEGER NOT NULL, last TEXT NOT NULL, held INTEGER NOT NULL,
-    ready REAL NOT NULL, node INTEGER, token INTEGER
+    ready REAL NOT NULL, node INTEGER, token INTEGER,
+    notify TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX ready ON recipient (ready) WHERE held = 0;
 CREATE TABLE attempt (
@@ -62,6 +68,18 @@ CREATE TABLE node (
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {TABLES};
 """
+
+_UPGRADES = {
+    1: """
+ALTER TABLE letter ADD COLUMN smtputf8 INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE letter ADD COLUMN ret TEXT NOT NULL DEFAULT '';
+ALTER TABLE letter ADD COLUMN envid TEXT NOT NULL DEFAULT '';
+ALTER TABLE letter ADD COLUMN folder TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN notify TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN orcpt TEXT NOT NULL DEFAULT '';
+"""
+}
+"""What makes tables of each older version those of the next."""
 
 
 def span(letter: int) -> tuple[int, int]:
@@ -81,6 +99,22 @@ def create(path: str) -> None:
         connection.close()
 
 
+def upgrade(path: str) -> None:
+    """Bring a sound database up to the tables of this program, all or nothing. Errors: `apsw.Error`."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(10_000)
+        connection.execute("PRAGMA synchronous = FULL").close()
+        if connection.pragma("user_version") != TABLES:
+            # Looked at again behind the lock, so that two nodes that start together do it once.
+            connection.execute("BEGIN IMMEDIATE").close()
+            while (tables := connection.pragma("user_version")) != TABLES:
+                connection.execute(f"{_UPGRADES[tables]} PRAGMA user_version = {tables + 1}").close()
+            connection.execute("COMMIT").close()
+    finally:
+        connection.close()
+
+
 def fault(connection: apsw.Connection) -> str | None:
     """What is wrong with an open database, as SQLite or we say it; None when it can be trusted."""
     try:
@@ -88,7 +122,7 @@ def fault(connection: apsw.Connection) -> str | None:
         tables = connection.pragma("user_version")
         if application != APPLICATION:
             return f"it is the database of another program (application_id {application:#x})"
-        if tables != TABLES:
+        if tables != TABLES and tables not in _UPGRADES:
             age = "newer" if tables > TABLES else "older"
             return f"its tables are of a {age} version ({tables}; this program knows {TABLES})"
         answer = connection.execute("PRAGMA quick_check(3)").fetchall()

@@ -6,13 +6,20 @@ Statements that many letters need come in three lengths, for 32, 8 and 1 rows; `
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from postoffice.mail.address import Address
+from postoffice.mail.envelope import Letter, Recipient
 from postoffice.spool.schema import PLACES, RECORD
 
 T = TypeVar("T")
+Row = tuple[Any, ...]
 
 STEPS = (32, 8, 1)
+
+LETTER_FIELDS = "id, sender_local, sender_domain, body, size, received, client, smtputf8, ret, envid, folder"
+LETTER_WIDTH = LETTER_FIELDS.count(",") + 1
+RECIPIENT_FIELDS = "key, local, domain, due, attempts, last, notify, orcpt"
 
 
 def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
@@ -20,9 +27,9 @@ def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
     return {count: head + ", ".join([row] * count) + tail for count in STEPS}
 
 
-LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
 CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
-RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?)")
+RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?)")
 SERVED = {
     count: "DELETE FROM recipient WHERE key IN (KEYS) AND token IN (KEYS)".replace(
         "KEYS", ", ".join("?" * count)
@@ -44,12 +51,21 @@ POSTPONE = (
 DUE = "SELECT key FROM recipient WHERE held = 0 AND ready <= ? ORDER BY ready"
 TAKE = (
     "UPDATE recipient SET ready = ?, node = ?, token = ? WHERE key BETWEEN ? AND ? AND held = 0"
-    " AND ready <= ? RETURNING key, local, domain, due, attempts, last"
+    f" AND ready <= ? RETURNING {RECIPIENT_FIELDS}"
 )
-READ = (
-    "SELECT id, sender_local, sender_domain, body, size, received, client, file, data"
-    " FROM letter LEFT JOIN content USING (key) WHERE key = ?"
-)
+READ = f"SELECT {LETTER_FIELDS}, file, data FROM letter LEFT JOIN content USING (key) WHERE key = ?"
+
+
+def letter_of(row: Row) -> Letter:
+    """The letter whose `LETTER_FIELDS` a row begins with."""
+    letter_id, local, domain, body, size, received, client, smtputf8, ret, envid, folder = row[:LETTER_WIDTH]
+    sender = None if local is None else Address(local, domain)
+    return Letter(letter_id, sender, body, size, received, client, bool(smtputf8), ret, envid, folder)
+
+
+def recipient_of(row: Row) -> Recipient:
+    """The recipient whose `RECIPIENT_FIELDS` a row is."""
+    return Recipient(row[0], Address(row[1], row[2]), *row[3:])
 
 
 def portions(rows: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:

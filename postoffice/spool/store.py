@@ -16,16 +16,17 @@ import apsw
 from attrs import frozen
 
 from postoffice.interfaces import IContent, SpoolFailed, StaleClaim
-from postoffice.mail.address import Address
-from postoffice.mail.envelope import Claim, Letter, Recipient, Settlement
+from postoffice.mail.envelope import Claim, Recipient, ReportRequest, Settlement
 from postoffice.mail.outcome import Postponed
 from postoffice.spool import names
 from postoffice.spool import statements as sql
 from postoffice.spool.content import FileContent, HeldContent
 from postoffice.spool.schema import ATTEMPTS, PLACES, RECORD, span
+from postoffice.spool.statements import Row
 from postoffice.spool.work import Call, Insert, Settle, Work
 
-Row = tuple[Any, ...]
+_NO_REQUEST = ReportRequest()
+
 ClaimedLetter = tuple[Claim, IContent]
 
 
@@ -140,6 +141,10 @@ class Store:
                     new.client,
                     new.held,
                     work.file,
+                    new.smtputf8,
+                    new.ret,
+                    new.envid,
+                    new.folder,
                 )
             )
             if work.data is not None:
@@ -147,22 +152,21 @@ class Store:
             token = names.token(self._place.random) if work.claim and not new.held else None
             taken = []
             place = key << PLACES
+            requests = new.requests
             for address, due in new.recipients:
+                request = (requests and requests.get(address)) or _NO_REQUEST
+                begin = place, address.local, address.domain, due
+                asked = request.notify, request.orcpt
                 if token is not None and due <= now:
-                    recipients.append(
-                        (place, address.local, address.domain, due, False, until, self.node, token)
-                    )
-                    taken.append(Recipient(place, address, due))
+                    recipients.append((*begin, False, until, self.node, token, *asked))
+                    taken.append(Recipient(place, address, due, 0, "", *asked))
                 else:
-                    recipients.append((place, address.local, address.domain, due, new.held, due, None, None))
+                    recipients.append((*begin, new.held, due, None, None, *asked))
                 place += 1
             work.value = None
             if token is not None and taken:
-                letter = Letter(letter_id, new.sender, new.body, work.size, new.received, new.client)
-                work.value = (
-                    Claim(letter, tuple(taken), token),
-                    self._content(work.file, work.size, work.data),
-                )
+                claim = Claim(new.stored(letter_id, work.size), tuple(taken), token)
+                work.value = (claim, self._content(work.file, work.size, work.data))
         self._last_key = key
         self._rows(sql.LETTER, letters)
         self._rows(sql.CONTENT, contents)
@@ -243,15 +247,10 @@ class Store:
         rows: list[Row] = self.execute(
             sql.TAKE, (now + self._place.lease, self.node, token, *span(key), now)
         ).fetchall()
-        recipients = tuple(
-            Recipient(row[0], Address(row[1], row[2]), row[3], row[4], row[5]) for row in sorted(rows)
-        )
-        ((letter_id, local, domain, body, size, received, client, file, data),) = self.execute(
-            sql.READ, (key,)
-        )
-        sender = None if local is None else Address(local, domain)
-        letter = Letter(letter_id, sender, body, size, received, client)
-        return Claim(letter, recipients, token), self._content(file, size, data)
+        recipients = tuple(map(sql.recipient_of, sorted(rows)))
+        ((*fields, file, data),) = self.execute(sql.READ, (key,))
+        letter = sql.letter_of(tuple(fields))
+        return Claim(letter, recipients, token), self._content(file, letter.size, data)
 
     def renew(self, claims: Sequence[Claim]) -> None:
         """Lengthen the lease of claims that are current."""

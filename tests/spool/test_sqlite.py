@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sqlite3
 import stat
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from postoffice.interfaces import ISpool, SpoolFailed
-from postoffice.mail.envelope import Settlement
+from postoffice.mail.envelope import Letter, Recipient, Settlement
 from postoffice.spool.sqlite import SqliteSpool
 from tests.contracts import ANN, BOB, DELIVERED, LEASE, START, SpoolContract, SpoolHelpers, read, waiting
 
@@ -122,6 +124,41 @@ class Directory(Spools, SpoolHelpers):
         (content / "there.draft").touch()
         await self.opened("here")
         self.assertEqual({path.name for path in content.iterdir()}, {kept.name, "there.draft"})
+
+    @waiting
+    async def test_a_spool_of_an_older_program_is_upgraded(self) -> None:
+        """Its letters are as they were, and its tables are what a new spool has."""
+        home = Path(self.directory)
+        home.mkdir()
+        with closing(sqlite3.connect(home / "spool.db", isolation_level=None)) as old:
+            old.executescript(Path(__file__).with_name("tables1.sql").read_text())
+        spool = await self.opened()
+        await self.put(spool, self.new(id="NEW2345678", ret="FULL"))
+        letters = {claim.letter.id: (claim, content) for claim, content in await spool.claim(5)}
+        claim, content = letters["EARLY23456"]
+        self.assertEqual(
+            claim.letter,
+            Letter("EARLY23456", ANN, "8BITMIME", 22, 1_600_000_000.0, "[192.0.2.1]"),
+        )
+        recipient = Recipient(7340032, BOB, 1_600_000_900.0, 2, "450 4.2.0 later")
+        self.assertEqual(claim.recipients, (recipient,))
+        self.assertEqual(await read(content), b"Subject: one\r\n\r\nLine\r\n")
+        self.assertEqual(letters["NEW2345678"][0].letter.ret, "FULL")
+        await spool.settle(claim, [Settlement(7340032, DELIVERED)])
+        await spool.close()
+        upgraded = self.tables()
+        await (await self.opened()).close()
+        self.directory = self.mktemp()
+        await (await self.opened()).close()
+        self.assertEqual(upgraded, self.tables())
+
+    def tables(self) -> list[Any]:
+        """The version of the tables, and their columns."""
+        with closing(sqlite3.connect(Path(self.directory, "spool.db"))) as database:
+            found = database.execute("PRAGMA user_version").fetchall()
+            for name in ("letter", "content", "recipient", "attempt", "node"):
+                found += database.execute(f"PRAGMA table_info({name})").fetchall()
+        return found
 
     @waiting
     async def test_files_go_with_their_letters(self) -> None:

@@ -1,14 +1,16 @@
 """The assembly: every part is made from the settings here, and handed its neighbours.
 
 `make_office` only builds objects: no thread, socket, file or database. `Office` is the order in
-which they start and stop.
+which they start and stop. Other settings may be taken over while it runs: `make_front` makes what meets
+clients anew, with the functions that made it at the start, and the parts that last are told theirs by
+`adapt`. Sessions under way keep what they began with.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from random import SystemRandom
 from typing import Any
@@ -19,8 +21,8 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from postoffice.config.places import LogTarget
-from postoffice.config.report import warnings
+from postoffice.config.places import Listen, LogTarget
+from postoffice.config.report import differences, warnings
 from postoffice.config.settings import Settings
 from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
@@ -29,7 +31,7 @@ from postoffice.directory.accounts import SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, VirtualMailboxes
 from postoffice.directory.mailboxes import tree_of
-from postoffice.interfaces import SpoolDamaged, SpoolFailed, SpoolFull
+from postoffice.interfaces import ISpool, SpoolDamaged, SpoolFailed, SpoolFull
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.reply import printable
@@ -38,7 +40,7 @@ from postoffice.policy.policy import Policy
 from postoffice.queue.scheduler import QueueSettings, Scheduler
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Pace
-from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
+from postoffice.server.listener import Doorkeeper, Entrance, Limits, SmtpFactory
 from postoffice.server.local import LocalFactory
 from postoffice.server.local_port import LocalPort, caller_of
 from postoffice.server.office import LocalSettings
@@ -48,7 +50,7 @@ from postoffice.services.addresses import MachineAddresses
 from postoffice.services.dns.resolver import Resolver
 from postoffice.services.dns.system import parse_hosts, parse_resolv_conf
 from postoffice.services.eager import EagerReactor
-from postoffice.services.journal import Journal, open_sink
+from postoffice.services.journal import Journal, Sink, open_sink
 from postoffice.services.privileges import (
     Account,
     account_name,
@@ -62,6 +64,10 @@ from postoffice.services.stall import StallMeter
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
 
+# What is settled before root is given up, or belongs to what lasts as long as the service does.
+AT_START = frozenset({"listen", "msp", "smtps", "user", "spool", "control"})
+NOT_TAKEN_OVER = "the configuration was not taken over, the one before stays in force"
+
 # Deliveries to mailboxes at once; each waits for the disk.
 MAILBOX_THREADS = 16
 # Seconds that attempts under way, and letters coming in, may take once we are asked to stop.
@@ -70,40 +76,102 @@ DRAIN_SESSIONS = 3.0
 
 
 @frozen
+class World:
+    """What the service stands on: the disk, threads, the machine's addresses. Tests may bring another."""
+
+    spool: Callable[[str, Any], ISpool] = SqliteSpool
+    in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
+    addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses
+
+
+THIS_WORLD = World()
+
+
+@frozen
 class Parts:
-    """What `Office` starts and stops."""
+    """What lasts as long as the service does."""
 
     account: Account
     journal: Journal
     meter: StallMeter
     resolver: Resolver
-    spool: SqliteSpool
+    addresses: Callable[[], frozenset[str]]
+    watch: Watch
+    spool: ISpool
     threads: ThreadPool
     remote: RemoteDelivery
     mailbox: MailboxDelivery
     scheduler: Scheduler
     doorkeeper: Doorkeeper
-    sockets: Sockets
-    local: LocalPort
-    local_factory: LocalFactory
+    reactor: Any
 
 
-def make_office(settings: Settings, account: Account, reactor: Any, foreground: bool) -> Office:
+@frozen
+class Front:
+    """What meets clients, made from one version of the settings."""
+
+    doors: Mapping[Door, SmtpFactory]
+    office: LocalOffice
+    local: LocalSettings
+
+
+def make_office(
+    settings: Settings, account: Account, reactor: Any, foreground: bool, world: World = THIS_WORLD
+) -> Office:
     """Make every part and wire them together."""
     host = host_name(settings)
     random = SystemRandom()
-    log = settings.log or (LogTarget("stderr" if foreground else "syslog"),)
-    journal = Journal(reactor, lambda: [open_sink(target) for target in log])
-    servers = tuple((server.ip, server.port) for server in settings.nameserver)
-    resolver = Resolver(
-        reactor,
-        servers or parse_resolv_conf(_text("/etc/resolv.conf")),
-        parse_hosts(_text("/etc/hosts")),
-    )
-    addresses = MachineAddresses(reactor.seconds)
+    journal = Journal(reactor, sinks(settings, foreground))
+    journal.auditing = settings.audit
+    resolver = Resolver(reactor, name_servers(settings), parse_hosts(_text("/etc/hosts")))
+    addresses = world.addresses(reactor.seconds)
     watch = Watch(reactor.seconds, journal.warning)
+    directory = directory_of(settings, host, account, addresses, watch)
+    spool = world.spool(settings.spool, reactor)
+    threads = ThreadPool(0, MAILBOX_THREADS, "mailboxes")
+    remote = RemoteDelivery(
+        EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random
+    )
+    mailbox = MailboxDelivery(
+        partial(world.in_thread, reactor, threads), reactor, mailbox_settings(settings, host)
+    )
+    scheduler = Scheduler(
+        spool,
+        directory,
+        {Remote: remote, Mailbox: mailbox},
+        journal,
+        queue_settings(settings, host),
+        reactor,
+        random,
+    )
+    parts = Parts(
+        account=account,
+        journal=journal,
+        meter=StallMeter(reactor),
+        resolver=resolver,
+        addresses=addresses,
+        watch=watch,
+        spool=spool,
+        threads=threads,
+        remote=remote,
+        mailbox=mailbox,
+        scheduler=scheduler,
+        doorkeeper=Doorkeeper(limits(settings), addresses, reactor),
+        reactor=reactor,
+    )
+    return Office(parts, make_front(settings, host, directory, parts), settings, host, foreground)
+
+
+def directory_of(
+    settings: Settings,
+    host: str,
+    account: Account,
+    addresses: Callable[[], frozenset[str]],
+    watch: Watch,
+) -> Directory:
+    """Whose mail is ours, and where it goes."""
     own = MailAccount(account.name, account.uid, account.home)
-    directory = Directory(
+    return Directory(
         Domains(LocalNames(host, settings.localdomain), settings.virtual, addresses, watch),
         (
             SystemMailboxes(SystemUsers(own), settings.mailbox),
@@ -112,35 +180,20 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
         ),
         settings.relay_host,
     )
-    spool = SqliteSpool(settings.spool, reactor)
-    threads = ThreadPool(0, MAILBOX_THREADS, "mailboxes")
-    remote = RemoteDelivery(
-        EagerReactor(reactor), resolver, RemoteSettings(host, settings.remote_port), addresses, random
-    )
-    mailbox = MailboxDelivery(
-        partial(deferToThreadPool, reactor, threads),
-        reactor,
-        MailboxSettings(host, settings.escape_from, tree_of(settings.vmailbox)),
-    )
-    scheduler = Scheduler(
-        spool,
-        directory,
-        {Remote: remote, Mailbox: mailbox},
-        journal,
-        QueueSettings(host, settings.retry, settings.qreturn, settings.queue_run, settings.immediate),
-        reactor,
-        random,
-    )
+
+
+def make_front(settings: Settings, host: str, directory: Directory, parts: Parts) -> Front:
+    """What meets clients from now on. Errors: LookupError for a group that does not exist."""
     intake = Intake(
-        spool,
-        scheduler,
+        parts.spool,
+        parts.scheduler,
         directory,
-        journal,
+        parts.journal,
         IntakeSettings(host, settings.hops, settings.minfree, settings.spool),
-        reactor,
+        parts.reactor,
     )
-    doorkeeper = Doorkeeper(Limits(settings.clients, settings.per_client), addresses, reactor)
-    policy = Policy(Clients(ClientSettings(frozenset(settings.trusted)), doorkeeper.at_home, resolver))
+    doorkeeper = parts.doorkeeper
+    policy = Policy(Clients(ClientSettings(frozenset(settings.trusted)), doorkeeper.at_home, parts.resolver))
     conversation = SessionSettings(
         host,
         banner="\n".join(map(printable, _text(settings.banner).strip().splitlines())),
@@ -156,41 +209,72 @@ def make_office(settings: Settings, account: Account, reactor: Any, foreground: 
     def door(name: Door) -> SmtpFactory:
         return SmtpFactory(evolve(conversation, door=name), pace, doorkeeper, directory, policy, intake)
 
-    local = LocalFactory(
-        LocalOffice(intake, spool, scheduler, directory, full_name),
-        account_name,
-        caller_of,
-        journal,
-        LocalSettings(
+    return Front(
+        doors={"smtp": door("smtp"), "msp": door("msp")},
+        office=LocalOffice(intake, parts.spool, parts.scheduler, directory, full_name),
+        local=LocalSettings(
             host,
-            account.uid,
+            parts.account.uid,
             group_id(settings.control_group),
             settings.mailq_all,
             settings.recipients,
             settings.timeout,
         ),
-        reactor,
     )
-    return Office(
-        Parts(
-            account=account,
-            journal=journal,
-            meter=StallMeter(reactor),
-            resolver=resolver,
-            spool=spool,
-            threads=threads,
-            remote=remote,
-            mailbox=mailbox,
-            scheduler=scheduler,
-            doorkeeper=doorkeeper,
-            sockets=Sockets(((settings.listen, door("smtp")), (settings.msp, door("msp"))), reactor),
-            local=LocalPort(settings.control, local, reactor),
-            local_factory=local,
-        ),
-        settings,
-        reactor,
-        foreground,
-    )
+
+
+# What the parts that last are told of the settings.
+
+
+def sinks(settings: Settings, foreground: bool) -> Callable[[], Iterable[Sink]]:
+    """What opens the log."""
+    log = settings.log or (LogTarget("stderr" if foreground else "syslog"),)
+    return lambda: [open_sink(target) for target in log]
+
+
+def name_servers(settings: Settings) -> Sequence[tuple[str, int]]:
+    """Those that were given, else the system's."""
+    given = tuple((server.ip, server.port) for server in settings.nameserver)
+    return given or parse_resolv_conf(_text("/etc/resolv.conf"))
+
+
+def remote_settings(settings: Settings, host: str) -> RemoteSettings:
+    """For mail to other hosts."""
+    return RemoteSettings(host, settings.remote_port)
+
+
+def mailbox_settings(settings: Settings, host: str) -> MailboxSettings:
+    """For mail to mailboxes here."""
+    return MailboxSettings(host, settings.escape_from, tree_of(settings.vmailbox))
+
+
+def queue_settings(settings: Settings, host: str) -> QueueSettings:
+    """For the queue."""
+    return QueueSettings(host, settings.retry, settings.qreturn, settings.queue_run, settings.immediate)
+
+
+def limits(settings: Settings) -> Limits:
+    """For all doors together."""
+    return Limits(settings.clients, settings.per_client)
+
+
+class Doors:
+    """What clients connect to. The sockets stay; who serves those that come is told by `adapt`."""
+
+    def __init__(self, settings: Settings, front: Front, parts: Parts) -> None:
+        self.entrances = {name: Entrance(factory) for name, factory in front.doors.items()}
+        places: tuple[tuple[Door, Sequence[Listen]], ...] = (("smtp", settings.listen), ("msp", settings.msp))
+        self.sockets = Sockets([(place, self.entrances[name]) for name, place in places], parts.reactor)
+        self.local_factory = LocalFactory(
+            front.office, account_name, caller_of, parts.journal, front.local, parts.reactor
+        )
+        self.local = LocalPort(settings.control, self.local_factory, parts.reactor)
+
+    def adapt(self, front: Front) -> None:
+        """Who comes from now on meets this front."""
+        for name, factory in front.doors.items():
+            self.entrances[name].factory = factory
+        self.local_factory.office, self.local_factory.settings = front.office, front.local
 
 
 class Office(MultiService):
@@ -199,12 +283,13 @@ class Office(MultiService):
     `fatal` is called with a text when it cannot go on; the caller ends the process with a failure.
     """
 
-    def __init__(self, parts: Parts, settings: Settings, reactor: Any, foreground: bool) -> None:
+    def __init__(self, parts: Parts, front: Front, settings: Settings, host: str, foreground: bool) -> None:
         super().__init__()
         self.foreground = foreground
         self.parts = parts
+        self.doors = Doors(settings, front, parts)
         self.settings = settings
-        self.reactor = reactor
+        self.host = host
         self.fatal: Callable[[str], None] = parts.journal.fatal
         self._opened: Deferred[None] | None = None
 
@@ -215,7 +300,7 @@ class Office(MultiService):
             self.parts.journal.open()
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
-            self.parts.sockets.bind()
+            self.doors.sockets.bind()
         except OSError as error:
             # No reactor runs yet that `fatal` could stop. A daemon's parent waits for an exception.
             where = f"{error.filename}: " if error.filename else ""
@@ -240,8 +325,8 @@ class Office(MultiService):
             self.fatal(f"{parts.account.name} cannot use the spool {self.settings.spool}: {error}")
             return
         try:
-            where = await parts.sockets.listen()
-            parts.local.listen()
+            where = await self.doors.sockets.listen()
+            self.doors.local.listen()
         except Exception as error:
             self.fatal(f"cannot listen: {error}")
             return
@@ -251,6 +336,40 @@ class Office(MultiService):
         parts.journal.ready(where)
         notify("READY=1")
 
+    def reload(self, settings: Settings) -> None:
+        """Take over other settings. Sessions and attempts under way keep theirs; what only a start can change
+        is told in a warning. Where something is wrong with them nothing changes, and an error tells it.
+        """
+        parts, journal, before = self.parts, self.parts.journal, self.settings
+        # The resolved name of the machine is a start's: asking for it holds everything up.
+        host = self.host if settings.hostname in ("auto", before.hostname) else host_name(settings)
+        try:
+            directory = directory_of(settings, host, parts.account, parts.addresses, parts.watch)
+            front = make_front(settings, host, directory, parts)
+            if settings.log != before.log:
+                journal.reopen(sinks(settings, self.foreground))
+        except (LookupError, OSError) as error:
+            journal.error(f"{NOT_TAKEN_OVER}: {error}")
+            return
+        parts.resolver.adapt(name_servers(settings))
+        parts.remote.adapt(remote_settings(settings, host))
+        parts.mailbox.adapt(mailbox_settings(settings, host))
+        parts.scheduler.adapt(directory, queue_settings(settings, host))
+        parts.doorkeeper.limits = limits(settings)
+        self.doors.adapt(front)
+        if settings.audit != before.audit:
+            journal.auditing = settings.audit
+        self.settings, self.host = settings, host
+        changed = differences(before, settings)
+        journal.reloaded(changed)
+        late = [name for name in changed if name in AT_START or getattr(settings, name, "") == "auto"]
+        for text in (*warnings(settings), *(f"{name}: changed; restart to apply it" for name in late)):
+            journal.warning(text)
+
+    def toggle_audit(self) -> None:
+        """Begin or end audit records."""
+        self.parts.journal.toggle_audit()
+
     async def _close(self) -> None:
         """Let nobody in, finish what is in hand within a bound, and close the spool last."""
         parts = self.parts
@@ -258,7 +377,7 @@ class Office(MultiService):
         parts.meter.stop()
         for step in (
             self._wait_until_open,
-            parts.sockets.close,
+            self.doors.sockets.close,
             self._drain,
             self._end_deliveries,
             parts.resolver.close,
@@ -279,10 +398,10 @@ class Office(MultiService):
 
     async def _drain(self) -> None:
         """All at the same time, so that the bounds do not add up."""
-        parts = self.parts
-        parts.local.stop()
+        parts, doors = self.parts, self.doors
+        doors.local.stop()
         await self._together(
-            Deferred.fromCoroutine(parts.local_factory.drain(DRAIN_SESSIONS)),
+            Deferred.fromCoroutine(doors.local_factory.drain(DRAIN_SESSIONS)),
             Deferred.fromCoroutine(parts.doorkeeper.stop(DRAIN_SESSIONS)),
             Deferred.fromCoroutine(parts.scheduler.stop(DRAIN_ATTEMPTS)),
         )

@@ -28,7 +28,7 @@ from postoffice import config_file
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.interfaces import IJournal
-from postoffice.service import make_office
+from postoffice.service import NOT_TAKEN_OVER, Office, make_office
 from postoffice.services.journal import Journal
 from postoffice.services.privileges import service_account
 
@@ -67,11 +67,14 @@ def makeService(options: Options) -> IService:
     except (LookupError, OSError) as error:
         fail(os.EX_CONFIG, str(error))
     office.fatal = partial(_fatal, reactor, office.parts.journal)
+    # Who started us may override what is root's alone, and may still after root was given up.
+    reload = partial(_reload, office, options["config"], options["overrides"], os.geteuid())
     _log_what_breaks(office.parts.journal)
     _raise_limits()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     # The reactor puts its own handlers in place when it starts, so ours come after that.
-    cast(Any, reactor).callWhenRunning(_handle_signals, reactor, office.parts.journal)
+    cast(Any, reactor).callWhenRunning(_handle_signals, reactor, reload, office.toggle_audit)
     # What was loaded so far stays; a full collection that need not look at it is a shorter stall.
     gc.collect()
     gc.freeze()
@@ -105,8 +108,22 @@ def _log_what_breaks(journal: IJournal) -> None:
     globalLogPublisher.addObserver(observe)
 
 
-def _handle_signals(reactor: Any, journal: IJournal) -> None:
-    """SIGTERM and SIGINT stop in good order, however often they come, and the exit code is 0 then.
+def _reload(office: Office, path: str, overrides: Sequence[str], runner: int) -> None:
+    """Read the configuration again; a bad one is told in the log, and the one before stays in force."""
+    try:
+        settings = config_file.load(path, overrides, runner)
+    except ConfigError as error:
+        for problem in error.problems:
+            office.parts.journal.error(f"{NOT_TAKEN_OVER}: {problem}")
+    except (config_file.Untrusted, OSError) as error:
+        office.parts.journal.error(f"{NOT_TAKEN_OVER}: {error}")
+    else:
+        office.reload(settings)
+
+
+def _handle_signals(reactor: Any, reload: Callable[[], None], toggle_audit: Callable[[], None]) -> None:
+    """SIGHUP reads the configuration again, SIGUSR1 begins or ends audit records, SIGTERM and SIGINT stop in
+    good order, however often they come, and the exit code is 0 then.
 
     Twisted's own handlers would end the process by the same signal once more.
     """
@@ -115,13 +132,11 @@ def _handle_signals(reactor: Any, journal: IJournal) -> None:
         with contextlib.suppress(ReactorNotRunning):
             reactor.stop()
 
-    def restart_instead() -> None:
-        journal.warning("changed settings are not re-read; restart to apply them")
-
     for number, action in (
         (signal.SIGTERM, stop),
         (signal.SIGINT, stop),
-        (signal.SIGHUP, restart_instead),
+        (signal.SIGHUP, reload),
+        (signal.SIGUSR1, toggle_audit),
     ):
         signal.signal(number, partial(_in_reactor, reactor, action))
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 from twisted.application.service import IService
 from twisted.internet.testing import MemoryReactorClock
@@ -12,9 +15,72 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.settings import Settings
 from postoffice.service import Office, host_name, make_office, notify
+from postoffice.services.journal import Journal
 from postoffice.services.privileges import Account
+from postoffice.services.sockets import Sockets
 
 ME = Account("me", os.getuid(), os.getgid(), "/")
+# Another value for every option that may change while the service runs.
+OTHERWISE = """
+hostname=other.example.org
+control-group=root
+banner=/etc/hostname
+virtual=/
+mailbox=maildir:/other/%u
+vmailbox=maildir:/other/%d/%u
+localdomain=other.example
+nameserver=192.0.2.53
+clients=7
+per-client=3
+timeout=9
+min-rate=5
+errors=4
+recipients=6
+size=12345
+minfree=1m
+hops=8
+require-helo
+bare-newline=reject
+audit
+trusted=192.0.2.1
+relay
+escape-from=0
+relay-host=[192.0.2.25]
+remote-port=2525
+immediate=0
+queue-run=3m
+retry=1m
+qreturn=1d
+mailq-all=0
+"""
+
+
+def facts(office: Office) -> set[str]:
+    """Every plain value in the office's parts and in all that they know, as `Type.name = value`.
+
+    What is only a start's is left out: places to listen at, and what the journal writes to.
+    """
+    found: set[str] = set()
+    seen: set[int] = set()
+
+    def look(name: str, thing: object) -> None:
+        if isinstance(thing, str | int | float | bool | bytes | None | frozenset | IPv4Network | IPv6Network):
+            found.add(f"{name} = {thing!r}")
+        elif isinstance(thing, tuple | list | dict):
+            for value in thing.values() if isinstance(thing, dict) else thing:
+                look(name, value)
+        elif isinstance(thing, partial):
+            look(name, (thing.args, thing.keywords))
+        elif type(thing).__module__.startswith("postoffice.") and id(thing) not in seen:
+            seen.add(id(thing))
+            if not isinstance(thing, Journal | Sockets):
+                for slot in (*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())):
+                    look(f"{type(thing).__name__}.{slot}", getattr(thing, slot, None))
+
+    look("host", office.host)
+    look("parts", office.parts)
+    look("doors", office.doors)
+    return found
 
 
 class Building(SynchronousTestCase):
@@ -47,8 +113,8 @@ class Building(SynchronousTestCase):
         self.assertEqual(set(threading.enumerate()) - threads, set())
         self.assertEqual(set(os.listdir("/proc/self/fd")) - descriptors, set())
         self.assertEqual(os.listdir(self.top), [])
-        self.assertEqual(office.reactor.getDelayedCalls(), [])
-        self.assertEqual(office.reactor.tcpServers, [])
+        self.assertEqual(office.parts.reactor.getDelayedCalls(), [])
+        self.assertEqual(office.parts.reactor.tcpServers, [])
 
     def test_a_port_that_is_taken_ends_the_start_with_one_line(self) -> None:
         with socket.socket() as taken:
@@ -62,6 +128,57 @@ class Building(SynchronousTestCase):
             self.assertIn(
                 f"cannot start: cannot listen on 127.0.0.1:{port}: Address already in use", log.read()
             )
+
+    def test_other_settings_make_it_what_a_start_with_them_would(self) -> None:
+        lines = OTHERWISE.split()
+        office, fresh = self.office(), self.office(*lines)
+        self.assertNotEqual(facts(office), facts(fresh))
+        office.reload(self.settings(*lines))
+        self.assertEqual(facts(office), facts(fresh))
+
+    def test_settings_that_cannot_be_taken_over_change_nothing(self) -> None:
+        office, same = self.office(f"log={self.top}/log"), self.office(f"log={self.top}/log")
+        office.parts.journal.open()
+        for line in ("control-group=no-such-group", "log=/nonexistent/log"):
+            office.reload(self.settings("size=5", line))
+            self.assertEqual(facts(office), facts(same))
+            self.assertEqual(office.settings, same.settings)
+        told = Path(self.top, "log").read_text()
+        self.assertEqual(told.count(" error the configuration was not taken over"), 2)
+        office.parts.journal.stop()
+
+    def test_what_needs_a_restart_is_named(self) -> None:
+        office = self.office(f"log={self.top}/log")
+        office.parts.journal.open()
+        before = f"log={self.top}/log"
+        office.reload(self.settings(before, "listen=[::1]:0", "size=5", "hostname=auto"))
+        office.parts.journal.stop()
+        told = Path(self.top, "log").read_text()
+        self.assertIn(" notice configuration read again, changed: listen, hostname, size\n", told)
+        for name in ("listen", "hostname"):
+            self.assertIn(f" warning {name}: changed; restart to apply it\n", told)
+        self.assertEqual(office.host, "mx.example.org")
+
+    def test_the_log_moves(self) -> None:
+        office = self.office(f"log={self.top}/log")
+        office.parts.journal.open()
+        office.reload(self.settings(f"log={self.top}/other"))
+        office.parts.journal.stop()
+        self.assertIn("changed: log\n", Path(self.top, "other").read_text())
+        self.assertEqual(Path(self.top, "log").read_text(), "")
+
+    def test_auditing_follows_the_option_and_the_signal(self) -> None:
+        office = self.office("audit")
+        journal = office.parts.journal
+        self.assertTrue(journal.auditing)
+        office.toggle_audit()
+        self.assertFalse(journal.auditing)
+        # What the signal said holds until the option says something else.
+        office.reload(self.settings("audit", "size=5"))
+        self.assertFalse(journal.auditing)
+        office.reload(self.settings())
+        office.reload(self.settings("audit"))
+        self.assertTrue(journal.auditing)
 
     def test_names(self) -> None:
         self.assertEqual(host_name(self.settings()), "mx.example.org")

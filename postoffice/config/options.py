@@ -86,7 +86,7 @@ _CONVERSATION = (
     Option("bare-newline", values.BARE_NEWLINE, NOW, "normalize",
            "what to do with bare CR and LF in a letter"),
     Option("debug", values.FLAG, LATER, "0", "enable the DEBUG command, which discloses settings"),
-    Option("audit", values.FLAG, LATER, "0", "log a record of each command"),
+    Option("audit", values.FLAG, NOW, "0", "log a record of each command"),
     Option("tls-cert", values.READ_PATH, LATER, None, "PEM file of a certificate", "none", repeatable=True),
     Option("tls-key", values.READ_PATH, LATER, None, "PEM file of its key", "none", repeatable=True),
     Option("auth", values.AUTH_SOURCES, LATER, "virtual", "where log-ins are checked"),

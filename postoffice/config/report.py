@@ -41,6 +41,15 @@ def warnings(settings: Settings) -> list[str]:
     return found
 
 
+def differences(before: Settings, after: Settings) -> list[str]:
+    """The options whose values are not the same, in the order of the table."""
+    return [
+        option.name
+        for option in OPTIONS
+        if getattr(before, option.attribute) != getattr(after, option.attribute)
+    ]
+
+
 def sample() -> str:
     """The sample configuration file: every available option with its default, commented out."""
     lines = [

@@ -98,6 +98,10 @@ class MailboxDelivery:
         self._under_way = 0
         self._idle: list[Deferred[None]] = []
 
+    def adapt(self, settings: MailboxSettings) -> None:
+        """Take over other settings, for files that are opened from now on."""
+        self._settings = settings
+
     def deliver(
         self, letter: Letter, content: IContent, destination: Destination, recipients: Sequence[Recipient]
     ) -> Deferred[dict[int, Outcome]]:

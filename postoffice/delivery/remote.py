@@ -14,6 +14,7 @@ address (441 4.4.1, 442 4.4.2, or what the host greeted us with: postponed).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from attrs import evolve, frozen
@@ -78,7 +79,13 @@ class RemoteDelivery:
         self._reactor = reactor
         self._settings = settings
         self._pool = Pool(reactor, settings.idle, settings.cached, settings.life)
-        self._router = Router(resolver, settings.name, settings.port, own_addresses, random)
+        self._route = partial(Router, resolver, own_addresses=own_addresses, random=random)
+        self._router = self._route(name=settings.name, port=settings.port)
+
+    def adapt(self, settings: RemoteSettings) -> None:
+        """Take over another name and port, for attempts that begin from now on."""
+        self._settings = settings
+        self._router = self._route(name=settings.name, port=settings.port)
 
     def deliver(
         self, letter: Letter, content: IContent, destination: Destination, recipients: Sequence[Recipient]

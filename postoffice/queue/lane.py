@@ -65,13 +65,17 @@ class Lanes:
     ) -> None:
         self._start = start
         self._clock = clock
-        self._dead_for = min(DEAD_FOR, first_wait / 2)
+        self.adapt(first_wait)
         self._lanes: dict[Destination, _Lane] = {}
         # Attempts to other hosts under way, and the lanes that wait because there are too many.
         self._remote = 0
         self._held: deque[_Lane] = deque()
         self._dead: dict[Destination, tuple[float, Outcome]] = {}
         self._closed = False
+
+    def adapt(self, first_wait: float) -> None:
+        """Letters that are put off come again after so many seconds."""
+        self._dead_for = min(DEAD_FOR, first_wait / 2)
 
     def dead(self, destination: Destination) -> Outcome | None:
         """How the last attempt ended, where it found the destination unreachable a short time ago."""

@@ -118,11 +118,17 @@ class Scheduler:
         self._settler = Settler(
             spool,
             journal,
-            SettlementSettings(settings.host, settings.waits, settings.lifetime),
+            _settlement(settings),
             self._first_due_to,
             clock,
             random,
         )
+
+    def adapt(self, directory: IDirectory, settings: QueueSettings) -> None:
+        """Take over another directory and other settings, for what begins from now on."""
+        self.directory, self.settings = directory, settings
+        self._settler.settings = _settlement(settings)
+        self._lanes.adapt(settings.waits[0])
 
     # For the doors.
 
@@ -347,3 +353,7 @@ class Scheduler:
     def _failed(self, failure: Any) -> None:
         if not self._stopping:
             self.journal.error("the queue failed", failure.value)
+
+
+def _settlement(settings: QueueSettings) -> SettlementSettings:
+    return SettlementSettings(settings.host, settings.waits, settings.lifetime)

@@ -157,6 +157,18 @@ class SmtpFactory(Factory):
             self.doorkeeper.leave(session)
 
 
+class Entrance(Factory):
+    """What a socket is listened on with: hands every client to the factory in charge when it comes."""
+
+    noisy = False
+
+    def __init__(self, factory: SmtpFactory) -> None:
+        self.factory = factory
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        return self.factory.buildProtocol(addr)
+
+
 def peer_of(address: IAddress | None) -> str:
     """The address of a client as text; whoever comes without one is a stranger, but on a unix socket."""
     if isinstance(address, UNIXAddress):

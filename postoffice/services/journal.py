@@ -15,6 +15,7 @@ import socket
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Literal, Protocol
@@ -177,7 +178,7 @@ class Journal:
         self._gathered: list[Record] = []
         self._timer: IDelayedCall | None = None
         self._thread: Thread | None = None
-        self._batches: SimpleQueue[list[Record] | None] = SimpleQueue()
+        self._batches: SimpleQueue[list[Record] | Callable[[], None] | None] = SimpleQueue()
         self._dropped = 0
         self.auditing = False
 
@@ -193,6 +194,23 @@ class Journal:
             raise
         finally:
             self._hand_over()
+
+    def reopen(self, open_sinks: Callable[[], Iterable[Sink]]) -> None:
+        """Go on in other sinks; what was gathered goes to the ones before.
+
+        Errors: OSError that names the file; the sinks stay then.
+        """
+        opened = list(open_sinks())
+        self._hand_over()
+        if self._thread is None:
+            self._switch(opened)
+        else:
+            self._batches.put(partial(self._switch, opened))
+
+    def _switch(self, opened: list[Sink]) -> None:
+        before, self._sinks = self._sinks, opened
+        for sink in before:
+            sink.close()
 
     def start(self) -> None:
         """Begin to write in a thread; after privileges were given up, since threads keep theirs."""
@@ -214,6 +232,16 @@ class Journal:
 
     def ready(self, what: str) -> None:
         self._note("notice", "ready", f"ready, listening on {what}", listening=what)
+
+    def reloaded(self, changed: Sequence[str]) -> None:
+        """Other settings were taken over."""
+        names = ", ".join(changed) or "nothing"
+        self._note("notice", "reloaded", f"configuration read again, changed: {names}", changed=list(changed))
+
+    def toggle_audit(self) -> None:
+        """Begin or end audit records."""
+        self.auditing = not self.auditing
+        self._note("notice", "auditing", f"auditing {'on' if self.auditing else 'off'}", on=self.auditing)
 
     def stopped(self, longest_stall: float) -> None:
         stall = round(longest_stall * 1000, 1)
@@ -358,7 +386,10 @@ class Journal:
 
     def _write_batches(self) -> None:
         while (batch := self._batches.get()) is not None:
-            self._write(batch)
+            if callable(batch):
+                batch()
+            else:
+                self._write(batch)
 
     def _write(self, batch: list[Record]) -> None:
         if self._dropped:

@@ -200,6 +200,18 @@ class Writing(SynchronousTestCase):
         journal = Journal(Clock(), lambda: [open_sink(target)])
         self.assertEqual(self.assertRaises(FileNotFoundError, journal.open).filename, "/nonexistent/log")
 
+    def test_other_sinks_take_over_in_order(self) -> None:
+        before, after = Memory(), Memory()
+        journal = opened(Clock(), before)
+        journal.start()
+        journal.warning("one")
+        journal.reopen(lambda: [after])
+        journal.warning("two")
+        journal.stop()
+        self.assertEqual([record.text for record in before.records], ["one"])
+        self.assertEqual([record.text for record in after.records], ["two"])
+        self.assertTrue(before.closed and after.closed)
+
     def test_a_sink_that_fails_costs_lines_that_are_counted(self) -> None:
         sink = Memory()
         journal = opened(Clock(), sink)

@@ -77,6 +77,10 @@ class Resolver:
         self._inquiries: set[Deferred[Known]] = set()
         self._closed = False
 
+    def adapt(self, servers: Sequence[Server]) -> None:
+        """Ask other servers from now on; what is known stays until its TTL ends."""
+        self._servers = tuple(servers)
+
     def exchangers(self, domain: str) -> Deferred[tuple[MailExchanger, ...]]:
         try:
             name = canonical(domain)

@@ -5,7 +5,7 @@ VENV = .venv
 ARGS =
 BIN = $(VENV)/bin
 
-.PHONY: run test floors coverage lint bench clean
+.PHONY: run test floors coverage lint fuzz bench clean
 
 run: $(VENV)/runtime-installed
 	@$(BIN)/python contrib/trial
@@ -26,6 +26,9 @@ lint: $(VENV)/dev-installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tests/run.py tests.test_imports
+
+fuzz: $(VENV)/dev-installed
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(VENV)/dev-installed
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from postoffice.config.places import Listen, LogTarget
-from postoffice.config.report import differences, warnings
+from postoffice.config.report import differences, in_force, warnings
 from postoffice.config.settings import Settings
 from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
@@ -203,6 +203,7 @@ def make_front(settings: Settings, host: str, directory: Directory, parts: Parts
         open_relay=settings.relay,
         bare_newline=settings.bare_newline,
         require_helo=settings.require_helo,
+        disclosure=tuple(in_force(settings)) if settings.debug else (),
     )
     pace = Pace(settings.timeout, settings.min_rate)
 

@@ -42,6 +42,7 @@ hops=8
 require-helo
 bare-newline=reject
 audit
+debug
 trusted=192.0.2.1
 relay
 escape-from=0

@@ -85,7 +85,7 @@ _CONVERSATION = (
     Option("lenient-order", values.FLAG, LATER, "0", "answer 250 to RCPT before MAIL, and drop it"),
     Option("bare-newline", values.BARE_NEWLINE, NOW, "normalize",
            "what to do with bare CR and LF in a letter"),
-    Option("debug", values.FLAG, LATER, "0", "enable the DEBUG command, which discloses settings"),
+    Option("debug", values.FLAG, NOW, "0", "enable the DEBUG command, which discloses settings"),
     Option("audit", values.FLAG, NOW, "0", "log a record of each command"),
     Option("tls-cert", values.READ_PATH, LATER, None, "PEM file of a certificate", "none", repeatable=True),
     Option("tls-key", values.READ_PATH, LATER, None, "PEM file of its key", "none", repeatable=True),

@@ -25,6 +25,21 @@ def report(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def in_force(settings: Settings) -> list[str]:
+    """A line for each value of each option, without where it came from.
+
+    None holds a secret: those are in files that options name.
+    """
+    lines: list[str] = []
+    for option in OPTIONS:
+        assigned = [one.value for one in settings.assigned if one.name == option.name]
+        if assigned or option.default is not None:
+            lines.extend(f"{option.name}={quote(value)}" for value in assigned or [option.default or ""])
+        else:
+            lines.append(f"{option.name}: {option.otherwise}")
+    return lines
+
+
 def _line(text: str, remark: str) -> str:
     return f"{text:<47} # {remark}"
 

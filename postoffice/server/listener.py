@@ -135,7 +135,10 @@ class SmtpFactory(Factory):
                 journal.audit(client, 0, "CONN", refused.code, why)
             return _Turned(refused)
         engine = ServerEngine(
-            bare_newline=settings.bare_newline, max_size=settings.size, require_helo=settings.require_helo
+            bare_newline=settings.bare_newline,
+            max_size=settings.size,
+            require_helo=settings.require_helo,
+            offered=settings.offered,
         )
         link = Link(engine, self.clock, self.pace)
         link.begin = partial(self._begin, link, client)

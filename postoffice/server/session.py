@@ -17,17 +17,19 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
+from postoffice import __version__
 from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
 from postoffice.mail.envelope import Body, Envelope
-from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.link import Disconnected, Link, TimedOut
 from postoffice.smtp.events import (
     Content,
     Data,
+    Debug,
     EndOfContent,
     Event,
     Expand,
@@ -77,6 +79,13 @@ class SessionSettings:
     open_relay: bool = False
     bare_newline: Literal["normalize", "reject"] = "normalize"
     require_helo: bool = False
+    # What DEBUG tells besides the envelope; without it there is no DEBUG.
+    disclosure: tuple[str, ...] = ()
+
+    @property
+    def offered(self) -> frozenset[bytes]:
+        """The commands of the engine's `OPTIONAL` that a session begins with."""
+        return frozenset({b"DEBUG"}) if self.disclosure else frozenset()
 
     def greeting(self, client: Client) -> str:
         """The text of the 220 banner: our name, the client's as we know it, and the configured lines."""
@@ -335,6 +344,14 @@ class Session:
     async def _help(self, event: Help) -> Reply:
         return HELP
 
+    async def _debug(self, event: Debug) -> Reply:
+        settings, transaction = self.settings, self.transaction
+        lines = [f"Version: Postoffice {__version__}", f"Host: {settings.host}", *settings.disclosure]
+        if transaction is not None:
+            recipients = (f"To: {path(address)}" for address in transaction.recipients.values())
+            lines[:0] = [f"From: {path(transaction.sender)}", *recipients]
+        return Reply(250, (0, 0), "\n".join(map(printable, lines)))
+
     async def _quit(self, event: Quit) -> Reply:
         return BYE
 
@@ -356,6 +373,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Verify: Session._verify,
     Expand: Session._expand,
     Help: Session._help,
+    Debug: Session._debug,
     Quit: Session._quit,
     Other: Session._other,
     Refused: Session._refused,

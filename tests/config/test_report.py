@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.options import OPTIONS
-from postoffice.config.report import report, sample, warnings
+from postoffice.config.report import in_force, report, sample, warnings
 from postoffice.config.settings import Settings
 
 
@@ -32,16 +32,34 @@ class Report(SynchronousTestCase):
         self.assertEqual({option.name for option in OPTIONS} - named, set())
 
     def test_warnings(self) -> None:
-        settings = Settings.from_text("size=1\ndebug=1\nrelay\n", "f.cf")
+        settings = Settings.from_text("size=1\nmxpool=1\nrelay\n", "f.cf")
         self.assertEqual(
             warnings(settings),
             [
-                "f.cf:2: debug: not yet available; it has no effect",
+                "f.cf:2: mxpool: not yet available; it has no effect",
                 "f.cf:3: relay: anybody may send mail through this server",
             ],
         )
-        self.assertIn("# warning: f.cf:2: debug", report(settings))
+        self.assertIn("# warning: f.cf:2: mxpool", report(settings))
         self.assertEqual(warnings(Settings.from_text("", "f.cf")), [])
+
+
+class InForce(SynchronousTestCase):
+    def test_every_setting_has_a_line(self) -> None:
+        text = "size=5000\ntrusted=192.0.2.1\ntrusted=192.0.2.2\nhostname=mx.example.org # comment"
+        lines = in_force(Settings.from_text(text, "x.cf"))
+        self.assertLessEqual(
+            {
+                "size=5000",
+                "trusted=192.0.2.1",
+                "trusted=192.0.2.2",
+                "hostname=mx.example.org",
+                "errors=20",
+                "relay-host: the MX of the recipient's domain",
+            },
+            set(lines),
+        )
+        self.assertLessEqual(len(OPTIONS), len(lines))
 
 
 class Sample(SynchronousTestCase):

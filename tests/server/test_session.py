@@ -273,6 +273,35 @@ class Refusals(Conversation):
         )
 
 
+class Debugging(Conversation):
+    def test_it_is_unknown_unless_enabled(self) -> None:
+        self.visit().play(BEGIN + "C: DEBUG\nS: 502 5.5.1 *")
+
+    def test_it_lists_the_envelope_and_the_settings(self) -> None:
+        self.door.change(disclosure=("size=5000", "trusted=192.0.2.1"))
+        self.visit().play(
+            BEGIN
+            + """
+            C: DEBUG
+            S: 250-2.0.0 Version: Postoffice *
+            S: 250-2.0.0 Host: mx.example.org
+            S: 250-2.0.0 size=5000
+            S: 250 2.0.0 trusted=192.0.2.1
+            C: MAIL FROM:<>
+            S: 250 *
+            C: RCPT TO:<a@example.org>
+            S: 250 *
+            C: DEBUG
+            S: 250-2.0.0 From: <>
+            S: 250-2.0.0 To: <a@example.org>
+            S: 250-2.0.0 Version: *
+            S: 250-2.0.0 Host: *
+            S: 250-2.0.0 size=*
+            S: 250 2.0.0 trusted=*
+            """
+        )
+
+
 class Trouble(Conversation):
     def test_a_full_spool(self) -> None:
         self.door.office.shelf.capacity = 10

@@ -257,7 +257,15 @@ class IDirectory(Interface):
 
 
 class Turned(Refusal):
-    """A client is turned away: `reply` stands in for the banner, and the connection closes."""
+    """A client is turned away: `reply` stands in for the banner, and the connection closes.
+
+    With `stay` it may stay for a while, in which every command is refused after a pause, so that it does not
+    come back at once.
+    """
+
+    def __init__(self, reply: Reply, why: str = "", stay: bool = False) -> None:
+        super().__init__(reply, why)
+        self.stay = stay
 
 
 class IPolicy(Interface):

@@ -35,6 +35,7 @@ from postoffice.interfaces import ISpool, SpoolDamaged, SpoolFailed, SpoolFull
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.reply import printable
+from postoffice.policy.access import AccessFiles
 from postoffice.policy.client import Clients, ClientSettings
 from postoffice.policy.policy import Policy
 from postoffice.queue.scheduler import QueueSettings, Scheduler
@@ -182,6 +183,20 @@ def directory_of(
     )
 
 
+def policy_of(settings: Settings, host: str, parts: Parts) -> Policy:
+    """Whom we talk to, and what we take from them."""
+    clients = ClientSettings(
+        host,
+        trusted=frozenset(settings.trusted),
+        paranoid=settings.paranoid,
+        dnscheck=settings.dnscheck,
+        localmx=settings.localmx,
+        forbidden=settings.forbidden,
+    )
+    access = AccessFiles(*settings.access, parts.watch)
+    return Policy(Clients(clients, parts.addresses, parts.resolver, access))
+
+
 def make_front(settings: Settings, host: str, directory: Directory, parts: Parts) -> Front:
     """What meets clients from now on. Errors: LookupError for a group that does not exist."""
     intake = Intake(
@@ -189,11 +204,17 @@ def make_front(settings: Settings, host: str, directory: Directory, parts: Parts
         parts.scheduler,
         directory,
         parts.journal,
-        IntakeSettings(host, settings.hops, settings.minfree, settings.spool),
+        IntakeSettings(
+            host,
+            settings.hops,
+            settings.minfree,
+            settings.spool,
+            settings.forbidden.text if settings.forbidden.mode == "folder" else "",
+        ),
         parts.reactor,
     )
     doorkeeper = parts.doorkeeper
-    policy = Policy(Clients(ClientSettings(frozenset(settings.trusted)), doorkeeper.at_home, parts.resolver))
+    policy = policy_of(settings, host, parts)
     conversation = SessionSettings(
         host,
         banner="\n".join(map(printable, _text(settings.banner).strip().splitlines())),

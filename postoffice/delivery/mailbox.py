@@ -161,14 +161,14 @@ class MailboxDelivery:
     ) -> Outcome:
         try:
             if mailbox.kind == "maildir":
-                opened = partial(self._maildir, mailbox.path)
+                opened = partial(self._maildir, mailbox)
                 if rest is None:
                     await self._gathering.put(opened, begin, job.is_wanted)
                 else:
                     await self._store(job, opened, begin, rest)
             else:
                 who = printable(str(sender)) if sender else ""
-                await self._in_turn(job, mailbox.path, partial(self._mbox, mailbox.path, who), begin, rest)
+                await self._in_turn(job, mailbox.path, partial(self._mbox, mailbox, who), begin, rest)
         except MailboxBusy:
             return Postponed(Reply(451, (2, 0), f"mailbox of {mailbox.owner}: busy"))
         except UnsafeMailbox as error:
@@ -223,13 +223,15 @@ class MailboxDelivery:
                     raise
             await job.sleep(self._clock, LOCK_PAUSE)
 
-    def _maildir(self, place: str) -> MaildirFile:
+    def _maildir(self, mailbox: Mailbox) -> MaildirFile:
         settings = self._settings
-        return MaildirFile(place, self._clock.seconds(), settings.host, settings.tree)
+        tree = mailbox.home or settings.tree
+        return MaildirFile(mailbox.path, self._clock.seconds(), settings.host, tree)
 
-    def _mbox(self, place: str, sender: str) -> Deposit:
+    def _mbox(self, mailbox: Mailbox, sender: str) -> Deposit:
         settings = self._settings
-        return MboxFile(place, sender, self._clock.seconds(), settings.tree, quote=settings.escape_from)
+        tree = mailbox.home or settings.tree
+        return MboxFile(mailbox.path, sender, self._clock.seconds(), tree, quote=settings.escape_from)
 
 
 async def _beginning(pieces: Pieces) -> bytes:

@@ -15,12 +15,12 @@ _SIGN = re.compile(r"%([ud%])")
 
 
 def mailbox_of(rule: MailboxRule, user: str, domain: str, home: str, owner: str) -> Mailbox:
-    """The mailbox of `user`; `home` is used only where the rule begins with `~/`."""
+    """The mailbox of `user`, whose home is `home` (empty for a virtual user)."""
     values = {"u": user, "d": domain, "%": "%"}
     place = _SIGN.sub(lambda sign: values[sign[1]], rule.template)
     if place.startswith("~/"):
         place = f"{home}{place[1:]}"
-    return Mailbox(rule.kind, place if rule.kind == "maildir" else f"{place}/{user}", owner)
+    return Mailbox(rule.kind, place if rule.kind == "maildir" else f"{place}/{user}", owner, home)
 
 
 def tree_of(rule: MailboxRule) -> str:

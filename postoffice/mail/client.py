@@ -32,10 +32,11 @@ class Client:
     """The facts of a session that policy, headers and logs are made from.
 
     `ip` is the textual address, an IPv4-mapped IPv6 address as plain IPv4; empty for a local command.
-    `name` is the forward-confirmed reverse name, `None` where there is none. `helo` is the name the
-    client gave itself. `user` is the account of a local command, `login` the one that was logged in to
-    (`alice@example.org` of a virtual domain, or a user of the system), `here` whether the client is on this
-    machine. `marked` is why policy would rather have refused it, empty for all whom it would not.
+    `name` is the forward-confirmed reverse name, `None` where there is none; `nameless` says for certain that
+    there is no name to hold the client to. `helo` is the name it gave itself. `user` is the account of a
+    local command, `login` the one that was logged in to (`alice@example.org` of a virtual domain, or a user
+    of the system), `here` whether the client is on this machine. `marked` is why policy would rather have
+    refused it, empty for all whom it would not.
     `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
 
@@ -49,6 +50,7 @@ class Client:
     here: bool = False
     may_relay: bool = False
     marked: str = ""
+    nameless: bool = False
     door: Door = "smtp"
     tls: Tls | None = None
 

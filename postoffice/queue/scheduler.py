@@ -31,7 +31,7 @@ from postoffice.interfaces import (
     SpoolFull,
 )
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Destination
+from postoffice.mail.destination import Destination, in_folder
 from postoffice.mail.envelope import Claim, Recipient
 from postoffice.mail.outcome import Outcome, Postponed, outcome_of
 from postoffice.mail.reply import Refusal, Reply
@@ -258,16 +258,17 @@ class Scheduler:
         """Find out where each recipient goes, and put each destination's share into its lane."""
         groups: dict[Destination, list[Recipient]] = {}
         refused: dict[int, Outcome] = {}
+        folder = hand.claim.letter.folder
         for recipient in hand.claim.recipients:
             try:
-                destination = await self.directory.resolve(recipient.address)
+                found = await self.directory.resolve(recipient.address)
             except Refusal as refusal:
                 refused[recipient.key] = outcome_of(refusal.reply)
             except Exception as error:
                 self.journal.error(f"cannot resolve {recipient.address}", error)
                 refused[recipient.key] = Postponed(BUG)
             else:
-                groups.setdefault(destination, []).append(recipient)
+                groups.setdefault(in_folder(found, folder), []).append(recipient)
         for destination, recipients in groups.items():
             for at in range(0, len(recipients), RECIPIENTS_AT_ONCE):
                 share = tuple(recipients[at : at + RECIPIENTS_AT_ONCE])

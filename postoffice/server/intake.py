@@ -35,7 +35,7 @@ from postoffice.interfaces import (
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Claim, Envelope
 from postoffice.mail.header import Headers, date, read_headers, received
-from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.reply import Refusal, Reply, printable
 
 # The longest header block, in octets; what is longer is no letter a person wrote, and takes long to read.
 HEADER_LIMIT = 256 * 1024
@@ -49,13 +49,15 @@ HEADER_TOO_LONG = Reply(554, (6, 0), "The header of the message is too long")
 
 @frozen
 class IntakeSettings:
-    """`host` is our name, `hops` the most Received fields (0: no limit), `minfree` the least octets
-    that must stay free on the spool's file system (0: no limit)."""
+    """`host` is our name, `hops` the most Received fields (0: no limit), `minfree` the least octets that
+    must stay free on the spool's file system (0: no limit). Local copies of what marked clients send go to
+    the folder `forbidden`, where it is set."""
 
     host: str
     hops: int
     minfree: int
     spool: str
+    forbidden: str = ""
 
 
 class Intake:
@@ -209,6 +211,7 @@ class Incoming:
         lines = [
             received(self._client, self._intake.settings.host, self.id, self.envelope.recipients, self._now),
             self._extra,
+            self._marks(),
             self._missing(headers.names()) if self._client.may_relay else b"",
         ]
         if headers.separated:
@@ -216,6 +219,11 @@ class Incoming:
         # A body must not be read as part of our header, so the empty line that is missing is added.
         rest = head[len(headers.block) :]
         return self._store(b"".join((*lines, headers.block, b"\r\n", rest)))
+
+    def _marks(self) -> bytes:
+        """Why policy would rather have refused the client, in front of any mark the letter came with."""
+        reason = self._client.marked
+        return f"X-Spam: {printable(reason, 400)}\r\n".encode("ascii") if reason else b""
 
     def _missing(self, names: list[bytes]) -> bytes:
         """Date, Message-ID and From for mail of our own people that has none (RFC 6409 section 8)."""
@@ -249,7 +257,7 @@ class Incoming:
             smtputf8=envelope.smtputf8,
             ret=envelope.ret,
             envid=envelope.envid,
-            folder=envelope.folder,
+            folder=envelope.folder or (intake.settings.forbidden if self._client.marked else ""),
             requests=envelope.requests,
         )
         self._claimed = await draft.commit(new, queue.has_room())

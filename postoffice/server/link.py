@@ -75,6 +75,8 @@ class Link(Protocol):
         self._lost = False
         self._ended = False
         self._watch: IDelayedCall | None = None
+        self._pause: tuple[Deferred[None], IDelayedCall] | None = None
+        self._idle = pace.idle
         self._heard = 0.0
         self._content_since = 0.0
         self._heard_octets = 0
@@ -103,9 +105,9 @@ class Link(Protocol):
         if reply.code == 354:
             self._content_since, self._heard_octets = self.clock.seconds(), 0
 
-    def greet(self, reply: Reply) -> None:
-        """Send the banner."""
-        self._replies.append(self.engine.greet(reply))
+    def greet(self, reply: Reply, stay: bool = False) -> None:
+        """Send the banner; a client that gets no positive one may yet `stay`."""
+        self._replies.append(self.engine.greet(reply, stay))
         self.flush()
 
     def push(self, reply: Reply) -> None:
@@ -115,6 +117,23 @@ class Link(Protocol):
     def content_ended(self) -> None:
         """The data is over: the least rate is not asked for any more."""
         self._content_since = 0.0
+
+    def hurry(self, hurried: bool) -> None:
+        """From now on the client may be idle for a tenth of the time, or no longer so."""
+        idle = self.pace.idle / 10 if hurried else self.pace.idle
+        if idle != self._idle and self._watch is not None:
+            self._watch.reset(self._interval(idle))
+        self._idle = idle
+
+    def pause(self, seconds: float) -> Deferred[None]:
+        """Fires after so many seconds. Errors: `Disconnected`, as soon as the connection is lost."""
+        self.flush()
+        paused: Deferred[None] = Deferred()
+        if self._lost:
+            paused.errback(Disconnected("connection lost"))
+        else:
+            self._pause = paused, self.clock.callLater(seconds, self._resume)
+        return paused
 
     def flush(self) -> None:
         """Write the replies that were gathered."""
@@ -144,7 +163,7 @@ class Link(Protocol):
         self._transport.registerProducer(self, True)
         self._heard = self.clock.seconds()
         if self.pace.idle or self.pace.least_rate:
-            self._watch = self.clock.callLater(self._interval(), self._look)
+            self._watch = self.clock.callLater(self._interval(self._idle), self._look)
         self.begin()
 
     def dataReceived(self, data: bytes) -> None:
@@ -163,6 +182,10 @@ class Link(Protocol):
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback(Disconnected(_why(reason)))
+        if self._pause is not None:
+            (paused, end), self._pause = self._pause, None
+            end.cancel()
+            paused.errback(Disconnected(_why(reason)))
 
     def readConnectionLost(self) -> None:
         """The client has closed its side: what it sent before is still answered."""
@@ -204,19 +227,24 @@ class Link(Protocol):
         if waiting is not None:
             waiting.callback(None)
 
-    def _interval(self) -> float:
-        return min(self.pace.idle or GRACE, GRACE)
+    def _resume(self) -> None:
+        assert self._pause is not None, "the call is cancelled with the pause"
+        (paused, _), self._pause = self._pause, None
+        paused.callback(None)
+
+    def _interval(self, idle: float) -> float:
+        return min(idle or GRACE, GRACE)
 
     def _look(self) -> None:
         """Has the client been idle or slow for too long? Only a session that waits for it is ended."""
         self._watch = None
         now = self.clock.seconds()
-        left = self._heard + (self.pace.idle or inf) - now
+        left = self._heard + (self._idle or inf) - now
         if self._waiting is not None and (left <= 0 or self._slow(now)):
             waiting, self._waiting = self._waiting, None
             waiting.errback(TimedOut("idle" if left <= 0 else "too slow"))
             return
-        self._watch = self.clock.callLater(max(min(left, self._interval()), 1.0), self._look)
+        self._watch = self.clock.callLater(max(min(left, self._interval(self._idle)), 1.0), self._look)
 
     def _slow(self, now: float) -> bool:
         elapsed = now - self._content_since

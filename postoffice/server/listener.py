@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from attrs import frozen
 from twisted.internet.address import UNIXAddress
@@ -28,6 +28,9 @@ from postoffice.server.session import Session, SessionSettings
 from postoffice.smtp.server import ServerEngine
 
 FULL = Reply(451, (3, 2), "Too many connections here, try again later")
+# Refused clients that may stay for a while at the same time.
+MOST_PAUSING = 20
+
 CROWDED = Reply(451, (3, 2), "Too many connections from your address, try again later")
 
 
@@ -52,6 +55,8 @@ class Doorkeeper:
         self.clock = clock
         self.own_addresses = own_addresses
         self.sessions: set[Session] = set()
+        # Those of refused clients that may stay a while; they do not count as clients.
+        self.pausing: set[Session] = set()
         self._from: Counter[str] = Counter()
         self._emptied: Deferred[None] | None = None
 
@@ -62,24 +67,32 @@ class Doorkeeper:
     def admit(self, ip: str) -> Reply | None:
         """None to let a client in, else what it is told."""
         limits = self.limits
-        if limits.clients and len(self.sessions) >= limits.clients:
+        if limits.clients and len(self.sessions) - len(self.pausing) >= limits.clients:
             return FULL
-        if limits.per_client and self._from[ip] >= limits.per_client and not self.at_home(ip):
+        if limits.per_client and self._from[crowd(ip)] >= limits.per_client and not self.at_home(ip):
             return CROWDED
         return None
 
     def enter(self, session: Session) -> None:
         """A session begins."""
         self.sessions.add(session)
-        self._from[session.client.ip] += 1
+        self._from[crowd(session.client.ip)] += 1
+
+    def set_aside(self, session: Session) -> bool:
+        """A client is refused; whether it may stay, from now on not counted."""
+        if len(self.pausing) >= MOST_PAUSING:
+            return False
+        self.pausing.add(session)
+        self._uncount(session.client.ip)
+        return True
 
     def leave(self, session: Session) -> None:
         """A session ended."""
         self.sessions.discard(session)
-        ip = session.client.ip
-        self._from[ip] -= 1
-        if self._from[ip] <= 0:
-            del self._from[ip]
+        if session in self.pausing:
+            self.pausing.discard(session)
+        else:
+            self._uncount(session.client.ip)
         if self._emptied is not None and not self.sessions:
             emptied, self._emptied = self._emptied, None
             emptied.callback(None)
@@ -96,6 +109,12 @@ class Doorkeeper:
             await self._emptied
         if cut.active():
             cut.cancel()
+
+    def _uncount(self, ip: str) -> None:
+        near = crowd(ip)
+        self._from[near] -= 1
+        if self._from[near] <= 0:
+            del self._from[near]
 
     def _cut_off(self) -> None:
         for session in list(self.sessions):
@@ -145,9 +164,9 @@ class SmtpFactory(Factory):
         return link
 
     def _begin(self, link: Link, client: Client) -> None:
-        Deferred.fromCoroutine(
-            self._converse(Session(link, client, self.settings, self.directory, self.policy, self.intake))
-        )
+        session = Session(link, client, self.settings, self.directory, self.policy, self.intake)
+        session.may_stay = partial(self.doorkeeper.set_aside, session)
+        Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:
         self.doorkeeper.enter(session)
@@ -183,6 +202,12 @@ def peer_of(address: IAddress | None) -> str:
 def is_loopback(ip: str) -> bool:
     """Whether an address is of the loopback network."""
     return ip_address(ip).is_loopback
+
+
+@lru_cache(maxsize=1024)
+def crowd(ip: str) -> str:
+    """What counts as one address: in IPv6 a host has a network of its own, 64 bits long."""
+    return str(ip_network(f"{ip}/64", strict=False)) if ":" in ip else ip
 
 
 @lru_cache(maxsize=1024)

@@ -25,6 +25,7 @@ from postoffice.mail.envelope import Body, Envelope
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
+from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, Link, TimedOut
 from postoffice.smtp.events import (
     Content,
@@ -138,6 +139,8 @@ class Session:
         self.incoming: Incoming | None = None
         self.stored: Incoming | None = None
         self.stopping = False
+        # Whether a client that is turned away may stay for a while; set by the listener.
+        self.may_stay: Callable[[], bool] = lambda: False
         self._meeting: Deferred[Client] | None = None
 
     async def run(self) -> None:
@@ -145,7 +148,8 @@ class Session:
         link = self.link
         how = "closed"
         try:
-            await self._meet()
+            if not await self._meet():
+                return
             self._welcome()
             while not (link.engine.closing or (self.stopping and self.incoming is None)):
                 event = await link.next_event()
@@ -170,11 +174,6 @@ class Session:
             how = "timeout"
             self.journal.refused(self.client, "session", IDLE, f"timed out: {timeout}")
             link.push(IDLE)
-        except Turned as turned:
-            self.journal.refused(self.client, "session", turned.reply, turned.why)
-            if self.journal.auditing:
-                self.audit.connected(self.client, turned.reply.code, turned.why)
-            link.greet(turned.reply)
         except (Disconnected, CancelledError):
             how = "shutdown" if self.stopping else "EOF"
         finally:
@@ -200,13 +199,29 @@ class Session:
             # Who the client is does not matter any more, and the DNS may take its time to say.
             self._meeting.cancel()
 
-    async def _meet(self) -> None:
-        """Find out who the client is. Errors: `Turned`; `CancelledError` when we are stopped meanwhile."""
+    async def _meet(self) -> bool:
+        """Find out who the client is; false for one that is turned away, which is all done then.
+
+        Errors: `CancelledError` when we are stopped meanwhile.
+        """
         self._meeting = Deferred.fromCoroutine(self.policy.client(self.client))
         try:
             self.client = await self._meeting
+            return True
+        except Turned as turned:
+            await self._turn_away(turned)
+            return False
         finally:
             self._meeting = None
+
+    async def _turn_away(self, turned: Turned) -> None:
+        self.journal.refused(self.client, "session", turned.reply, turned.why)
+        if self.journal.auditing:
+            self.audit.connected(self.client, turned.reply.code, turned.why)
+        if turned.stay and self.may_stay():
+            await linger(self.link, turned.reply)
+        else:
+            self.link.greet(turned.reply)
 
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
@@ -214,6 +229,8 @@ class Session:
             reply = await _HANDLERS[type(event)](self, event)
         except Refusal as refusal:
             reply = refusal.reply
+            if type(event) is Mail or (type(event) is Refused and event.verb == "MAIL"):
+                self.link.hurry(True)
             if type(event) is Rcpt and reply.code == 550 and reply.enhanced == NO_SUCH_USER:
                 self.journal.wrong_number(self.client, event.recipient, reply)
             else:
@@ -265,6 +282,7 @@ class Session:
         self.intake.check_room(event.size)
         put_off = await self.policy.sender(self.client, event.sender, event.size)
         self.transaction = Transaction(event, put_off)
+        self.link.hurry(False)
         return SENDER_OK
 
     async def _rcpt(self, event: Rcpt) -> Reply:

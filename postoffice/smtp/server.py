@@ -120,15 +120,15 @@ class ServerEngine:
         if self._phase is not Phase.CLOSED:
             self._lines.receive(data)
 
-    def greet(self, reply: Reply) -> bytes:
-        """The banner; any but a positive one closes.
+    def greet(self, reply: Reply, stay: bool = False) -> bytes:
+        """The banner; any but a positive one closes, unless the client may `stay`.
 
         A client that spoke before gets none: the next event is a `Refused` that closes.
         """
         if self._phase is not Phase.CONNECTED:
             raise RuntimeError("the banner was sent before")
         self._start()
-        if reply.code >= 400:
+        if reply.code >= 400 and not stay:
             self._close()
         elif self._lines:
             self._next = self._refuse_and_close("", EARLY_TALK)

@@ -13,9 +13,7 @@ from postoffice.config.settings import Settings
 
 class Report(SynchronousTestCase):
     def test_every_option_with_value_and_origin(self) -> None:
-        settings = Settings.from_text(
-            'size=20m\nforbidden="bounce:a # b"\n', "f.cf", ["listen=26", "listen=27"]
-        )
+        settings = Settings.from_text('size=20m\nspam="bounce:a # b"\n', "f.cf", ["listen=26", "listen=27"])
         lines = report(settings).splitlines()
         fields = [tuple(part.strip() for part in line.rsplit(" # ", 1)) for line in lines]
         for found in (
@@ -23,7 +21,7 @@ class Report(SynchronousTestCase):
             ("listen=26", "-o"),
             ("listen=27", "-o"),
             ("clients=100", "default"),
-            ('forbidden="bounce:a # b"', "f.cf:2; not yet available"),
+            ('spam="bounce:a # b"', "f.cf:2; not yet available"),
             ("delay=1h", "default; not yet available"),
             ("#localdomain=", "default: none"),
         ):

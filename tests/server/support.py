@@ -18,12 +18,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from postoffice.interfaces import IResolver
+from postoffice.policy.access import AccessFiles, Denied
 from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.hosts import Subject
 from postoffice.policy.policy import Policy
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
 from postoffice.server.session import SessionSettings
+from postoffice.watched import Unreadable
 from tests.doubles import StaticResolver
 from tests.queue.support import Directory, Office
 
@@ -42,7 +45,7 @@ class Door:
             addresses={"client.example": [OUTSIDE]}, reverse={OUTSIDE: "client.example"}
         )
         self.doorkeeper = Doorkeeper(Limits(100, 20), lambda: frozenset({"198.51.100.1"}), clock)
-        policy = Policy(Clients(ClientSettings(), self.doorkeeper.at_home, self.resolver))
+        self.access = Access()
         self.intake = Intake(
             self.office.spool,
             self.office.scheduler,
@@ -54,7 +57,7 @@ class Door:
         )
         settings = SessionSettings("mx.example.org", recipients=5, errors=4, size=5000)
         self.factory = SmtpFactory(
-            settings, Pace(300.0, 50), self.doorkeeper, Directory(), policy, self.intake
+            settings, Pace(300.0, 50), self.doorkeeper, Directory(), self.policy(), self.intake
         )
 
     def _left(self, directory: str) -> int:
@@ -62,10 +65,19 @@ class Door:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         return self.free
 
+    def policy(self, resolver: IResolver | None = None, **settings: Any) -> Policy:
+        """A policy with these settings."""
+        own = self.doorkeeper.own_addresses
+        clients = ClientSettings("mx.example.org", **settings)
+        return Policy(Clients(clients, own, resolver or self.resolver, self.access))
+
     def judge(self, resolver: IResolver | None = None, **settings: Any) -> None:
         """Another policy, for the sessions to come."""
-        clients = Clients(ClientSettings(**settings), self.doorkeeper.at_home, resolver or self.resolver)
-        self.factory.policy = Policy(clients)
+        self.factory.policy = self.policy(resolver, **settings)
+
+    def folder(self, path: str) -> IntakeSettings:
+        """The settings of intake, with a folder for what marked clients send."""
+        return evolve(self.intake.settings, forbidden=path)
 
     def change(self, **settings: object) -> None:
         """Other settings for the sessions to come."""
@@ -79,6 +91,22 @@ class Door:
         """The contents that were delivered, in order."""
         office = self.office
         return [content for content in office.local.contents + office.remote.contents if content is not None]
+
+
+class Access(AccessFiles):
+    """Access files as a table of who is denied, by address or name."""
+
+    def __init__(self) -> None:
+        self.denied: dict[str, Denied] = {}
+        self.broken = False
+
+    def decide(self, subject: Subject) -> Denied | None:
+        if self.broken:
+            raise Unreadable("/etc/hosts.deny")
+        return self.denied.get(subject.ip) or self.denied.get(subject.name or "UNKNOWN")
+
+    def by_name(self) -> bool:
+        return any(not key[0].isdigit() for key in self.denied)
 
 
 class Visit:

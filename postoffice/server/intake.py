@@ -148,6 +148,11 @@ class Incoming:
         self._head = None
         return self._begin_content(headers, head)
 
+    def check(self) -> None:
+        """Raise the `Refusal` that `finish` would raise already."""
+        if self._refusal is not None:
+            raise self._refusal
+
     async def finish(self) -> str:
         """Store the letter durably; its queue id. `pass_on` comes next. Errors: `Refusal`."""
         if self._head is not None and self._refusal is None:
@@ -157,8 +162,7 @@ class Incoming:
             waiting = self._begin_content(headers, head)
             if waiting is not None:
                 await waiting
-        if self._refusal is not None:
-            raise self._refusal
+        self.check()
         try:
             await self._commit()
         except SpoolFull as error:

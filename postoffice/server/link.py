@@ -103,7 +103,7 @@ class Link(Protocol):
         data = self.engine.answer(reply)
         self._replies.append(data)
         if reply.code == 354:
-            self._content_since, self._heard_octets = self.clock.seconds(), 0
+            self.content_began()
 
     def greet(self, reply: Reply, stay: bool = False) -> None:
         """Send the banner; a client that gets no positive one may yet `stay`."""
@@ -113,6 +113,10 @@ class Link(Protocol):
     def push(self, reply: Reply) -> None:
         """Say something that answers no event: why we end the session (RFC 5321 section 3.8)."""
         self._replies.append(reply.encode())
+
+    def content_began(self) -> None:
+        """Content is coming: the least rate is asked for."""
+        self._content_since, self._heard_octets = self.clock.seconds(), 0
 
     def content_ended(self) -> None:
         """The data is over: the least rate is not asked for any more."""

@@ -28,9 +28,11 @@ from postoffice.server.intake import Incoming, Intake
 from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, Link, TimedOut
 from postoffice.smtp.events import (
+    Chunk,
     Content,
     Data,
     Debug,
+    EndOfChunk,
     EndOfContent,
     Event,
     Expand,
@@ -63,7 +65,9 @@ VRFY = Reply(252, (1, 5), "Send some mail, we will do our best")
 # RFC 3463 section 3.2: the mailbox does not exist.
 NO_SUCH_USER = (1, 1)
 HELP = Reply(
-    214, (0, 0), "Commands: HELO EHLO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\nSee RFC 5321 for their use"
+    214,
+    (0, 0),
+    "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321 for their use",
 )
 
 
@@ -96,7 +100,7 @@ class SessionSettings:
     @property
     def extensions(self) -> str:
         """The text of the answer to EHLO."""
-        return f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nHELP"
+        return f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nHELP"
 
 
 class Transaction:
@@ -156,6 +160,8 @@ class Session:
                 if type(event) is Content:
                     # The bulk of the bytes: not a command, and it has no answer.
                     await self._content(event)
+                elif type(event) is Chunk:
+                    await self._chunk(event)
                 else:
                     reply = await self._reply(event)
                     if self.journal.auditing:
@@ -257,6 +263,8 @@ class Session:
                 return f"RCPT TO:{path(recipient)}"
             case EndOfContent():
                 return "DATA"
+            case EndOfChunk():
+                return "BDAT"
             case Refused(verb=verb):
                 return verb or "command"
             case _:
@@ -317,14 +325,18 @@ class Session:
             raise
 
     async def _data(self, event: Data) -> Reply:
+        await self._begin()
+        return GO_AHEAD
+
+    async def _begin(self) -> None:
+        """The letter's content comes next: may it, and where does it go?"""
         transaction = self.transaction
-        assert transaction is not None, "the engine lets no DATA through without a recipient"
+        assert transaction is not None, "the engine lets no content through without a recipient"
         if transaction.put_off is not None:
             raise transaction.put_off
         await self.policy.content(self.client, transaction.sender, tuple(transaction.recipients.values()))
         envelope = Envelope(transaction.sender, tuple(transaction.recipients.values()), transaction.body)
         self.incoming = self.intake.begin(self.client, envelope)
-        return GO_AHEAD
 
     async def _content(self, event: Content) -> None:
         if self.incoming is not None:
@@ -332,13 +344,42 @@ class Session:
             if waiting is not None:
                 await waiting
 
-    async def _end_of_content(self, event: EndOfContent) -> Reply:
+    async def _chunk(self, event: Chunk) -> None:
+        """What is wrong with the letter is said at the end of the chunk, as it would be at DATA."""
+        self.link.content_began()
+        transaction = self.transaction
+        assert transaction is not None, "the engine lets no chunk through without a recipient"
+        if self.incoming is None:
+            try:
+                await self._begin()
+            except Refusal as refusal:
+                transaction.put_off = refusal
+            except Exception as error:
+                self.journal.error(f"the first chunk of {self.client} failed", error)
+                transaction.put_off = Refusal(BUG)
+
+    def _arrived(self, defect: Reply | None) -> Incoming:
+        """The letter, or the chunks of it that have come. Errors: `Refusal`."""
         self.link.content_ended()
-        incoming = self.incoming
-        assert incoming is not None, "content comes only after 354"
+        transaction, incoming = self.transaction, self.incoming
+        if incoming is None:
+            assert transaction is not None and transaction.put_off is not None, "content was not begun"
+            raise transaction.put_off
+        if defect is not None:
+            raise Refusal(defect)
+        return incoming
+
+    async def _end_of_chunk(self, event: EndOfChunk) -> Reply:
         try:
-            if event.defect is not None:
-                raise Refusal(event.defect)
+            self._arrived(event.defect).check()
+        except Refusal:
+            self._drop_transaction()
+            raise
+        return Reply(250, (0, 0), f"{event.size} octets received")
+
+    async def _end_of_content(self, event: EndOfContent) -> Reply:
+        try:
+            incoming = self._arrived(event.defect)
             letter_id = await incoming.finish()
             self.stored = incoming
             self.policy.accepted(self.client, incoming.envelope)
@@ -385,6 +426,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Mail: Session._mail,
     Rcpt: Session._rcpt,
     Data: Session._data,
+    EndOfChunk: Session._end_of_chunk,
     EndOfContent: Session._end_of_content,
     Reset: Session._reset,
     Noop: Session._noop,

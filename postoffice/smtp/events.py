@@ -1,7 +1,7 @@
 """What a client did, as the server engine tells it. The set is closed.
 
-Made by `postoffice.smtp.server.ServerEngine`, matched by the session. Every event but `Content` is
-answered exactly once. Text in an event is printable ASCII; an event never carries a CR, LF or NUL
+Made by `postoffice.smtp.server.ServerEngine`, matched by the session. Every event but `Content` and
+`Chunk` is answered exactly once. Text in an event is printable ASCII; an event never carries a CR, LF or NUL
 except inside the octets of `Content`. RFC 5321 section 4.1.
 """
 
@@ -54,8 +54,27 @@ class Content:
 
 
 @frozen
+class Chunk:
+    """BDAT (RFC 3030): so many octets of content follow. It takes no answer, the end of the chunk does."""
+
+    octets: int
+    last: bool
+
+
+@frozen
+class EndOfChunk:
+    """A chunk that is not the last is complete. Refused, the transaction ends.
+
+    `size` counts the octets of all chunks so far; `defect` is as in `EndOfContent`.
+    """
+
+    size: int
+    defect: Reply | None = None
+
+
+@frozen
 class EndOfContent:
-    """The content is complete; the transaction ends with the answer.
+    """The content is complete, behind its final dot or its last chunk; the transaction ends with the answer.
 
     `size` counts octets as they came in, stuffed dots included, without the final dot. With a
     `defect` the letter must not be kept, what was yielded of it is a part only, and `defect` is the
@@ -174,6 +193,8 @@ Event = (
     | Rcpt
     | Data
     | Content
+    | Chunk
+    | EndOfChunk
     | EndOfContent
     | Reset
     | Noop

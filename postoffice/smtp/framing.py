@@ -35,8 +35,12 @@ class LineBuffer:
         """Whether what is held begins so."""
         return self._data.startswith(prefix, self._at)
 
-    def take(self) -> bytes:
-        """Hand out everything that is held."""
+    def take(self, limit: int | None = None) -> bytes:
+        """Hand out everything that is held, or at most so many octets of it."""
+        if limit is not None and limit < len(self):
+            start = self._at
+            self._at += limit
+            return self._data[start : self._at]
         data = self._data[self._at :] if self._at else self._data
         self._data = b""
         self._at = 0

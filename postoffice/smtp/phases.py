@@ -20,11 +20,13 @@ class Phase(Enum):
     CONNECTED = auto()  # the banner was not sent
     STRANGER = auto()  # greeted by us, and HELO or EHLO is insisted on
     OPEN = auto()  # no transaction
-    DENIED = auto()  # MAIL was refused; a client that pipelines does not know yet
+    DENIED = auto()  # MAIL or a chunk was refused; a client that pipelines does not know yet
     SENDER = auto()  # MAIL was accepted, no RCPT tried
     REFUSED = auto()  # MAIL was accepted, every RCPT so far refused
     READY = auto()  # at least one RCPT was accepted
+    CHUNKS = auto()  # a chunk was accepted, the last is to come
     CONTENT = auto()  # behind the 354
+    CHUNK = auto()  # behind BDAT
     AUTH = auto()  # behind a 334
     TLS = auto()  # behind the 220 to STARTTLS
     CLOSED = auto()  # nothing is read any more
@@ -57,16 +59,20 @@ _RCPT_FIRST = Bar(Reply(503, (5, 1), "Send RCPT first"))
 _NO_SENDER = Bar(_MAIL_FIRST.reply, error=False)
 _NO_RECIPIENTS = Bar(Reply(554, (5, 1), "No valid recipients"), error=False)
 
+_CHUNKS_ONLY = Bar(Reply(503, (5, 1), "Send the message's other chunks first, or RSET"))
+
 _STAY_STRANGER = Move(Phase.OPEN, Phase.STRANGER)
 _STAY_OPEN = Move(Phase.OPEN, Phase.OPEN)
 _STAY_DENIED = Move(Phase.OPEN, Phase.DENIED)
 _STAY_SENDER = Move(Phase.OPEN, Phase.SENDER)
 _STAY_REFUSED = Move(Phase.OPEN, Phase.REFUSED)
 _STAY_READY = Move(Phase.OPEN, Phase.READY)
+_STAY_CHUNKS = Move(Phase.OPEN, Phase.CHUNKS)
 _BEGIN = Move(Phase.SENDER, Phase.DENIED)
 _RECIPIENT = Move(Phase.READY, Phase.REFUSED)
 _ANOTHER = Move(Phase.READY, Phase.READY)
 _CONTENT = Move(Phase.OPEN, Phase.OPEN, Phase.CONTENT)
+_CHUNK = Move(Phase.CHUNKS, Phase.DENIED)
 _SECURE_OPEN = Move(Phase.TLS, Phase.OPEN)
 _SECURE_DENIED = Move(Phase.TLS, Phase.DENIED)
 _AUTH_DENIED = Move(Phase.OPEN, Phase.DENIED, Phase.AUTH)
@@ -94,6 +100,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _HELO_FIRST,
         b"RCPT": _MAIL_FIRST,
         b"DATA": _MAIL_FIRST,
+        b"BDAT": _MAIL_FIRST,
         b"STARTTLS": _HELO_FIRST,
         b"AUTH": _HELO_FIRST,
         b"ETRN": _HELO_FIRST,
@@ -105,6 +112,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _MAIL_FIRST,
         b"DATA": _MAIL_FIRST,
+        b"BDAT": _MAIL_FIRST,
         b"STARTTLS": _SECURE_OPEN,
         b"AUTH": EXCHANGE,
         b"XCLIENT": _OTHER_OPEN,
@@ -115,6 +123,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _NO_SENDER,
         b"DATA": _NO_SENDER,
+        b"BDAT": _NO_SENDER,
         b"RSET": END,
         b"STARTTLS": _SECURE_DENIED,
         b"AUTH": _AUTH_DENIED,
@@ -126,6 +135,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _RECIPIENT,
         b"DATA": _RCPT_FIRST,
+        b"BDAT": _RCPT_FIRST,
         b"RSET": END,
         **_BETWEEN_TRANSACTIONS,
     },
@@ -135,6 +145,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _RECIPIENT,
         b"DATA": _NO_RECIPIENTS,
+        b"BDAT": _NO_RECIPIENTS,
         b"RSET": END,
         **_BETWEEN_TRANSACTIONS,
     },
@@ -144,6 +155,17 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"MAIL": _BEGIN,
         b"RCPT": _ANOTHER,
         b"DATA": _CONTENT,
+        b"BDAT": _CHUNK,
+        b"RSET": END,
+        **_BETWEEN_TRANSACTIONS,
+    },
+    Phase.CHUNKS: {
+        b"HELO": _STAY_CHUNKS,
+        b"EHLO": _STAY_CHUNKS,
+        b"MAIL": _BEGIN,
+        b"RCPT": _CHUNKS_ONLY,
+        b"DATA": _CHUNKS_ONLY,
+        b"BDAT": _CHUNK,
         b"RSET": END,
         **_BETWEEN_TRANSACTIONS,
     },

@@ -6,9 +6,9 @@ their commands, whatever the session waits for. What is malformed, out of order 
 attack on the framing it refuses itself: it yields `Refused` with the reply to give. Bad input never
 raises; `RuntimeError` means that the caller broke the protocol of this class.
 
-RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152, the framing of STARTTLS
-(RFC 3207), AUTH (RFC 4954), ETRN (RFC 1985) and XCLIENT. The reply to EHLO,
-and so the list of extensions, is the session's.
+RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152, CHUNKING of RFC 3030, the
+framing of STARTTLS (RFC 3207), AUTH (RFC 4954), ETRN (RFC 1985) and XCLIENT. The reply to EHLO, and so the
+list of extensions, is the session's.
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from attrs import define
+
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp.commands import COMMANDS, OPTIONAL
-from postoffice.smtp.content import BareNewline, ContentDecoder
+from postoffice.smtp.content import BareNewline, ChunkDecoder, ContentDecoder
 from postoffice.smtp.events import (
     Auth,
     AuthResponse,
+    Chunk,
     Content,
+    EndOfChunk,
     EndOfContent,
     Event,
     Mail,
@@ -47,6 +51,7 @@ SECURED = Reply(503, (5, 1), "TLS is active already")
 AUTHENTICATED = Reply(503, (5, 1), "You are authenticated already")
 AUTH_LINE_TOO_LONG = Reply(500, (5, 6), "The line is too long for an authentication exchange")
 NOT_BASE64 = Reply(501, (5, 2), "That is not base64")
+BAD_CHUNK = Reply(501, (5, 4), "Syntax: BDAT octets [LAST]; what follows cannot be read")
 NOT_SMTP = Reply(554, (5, 1), "This is an SMTP server")
 DECLARED_TOO_BIG = Reply(552, (3, 4), "The message is larger than is accepted here")
 
@@ -59,25 +64,39 @@ _HTTP = frozenset(
     {b"CONNECT", b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PATCH", b"POST", b"PRI", b"PUT", b"TRACE"}
 )
 _TLS_HANDSHAKE = b"\x16\x03"
+# All that are not merely parsed, so that the rest are looked up once.
+_SPECIAL = _HTTP | _LAST_IN_GROUP | OPTIONAL | {b"BDAT"}
 
-# Nothing is read: before the banner, while TLS is being agreed on, and when all is over.
-_SILENT = frozenset({Phase.CONNECTED, Phase.TLS, Phase.CLOSED})
-
+# RFC 3030 section 2; at most 20 digits as in SIZE.
+_chunk = re.compile(rb" *([0-9]{1,20})(?: +(LAST))? *\Z", re.IGNORECASE).match
 _unprintable = re.compile(rb"[^ -~]").search
 _encode = lru_cache(maxsize=256)(Reply.encode)
+
+
+@define
+class _Chunk:
+    """The chunk that is being read: octets `left`, whether it is the last, the phase it came in.
+
+    One that could not come there has a `refusal`.
+    """
+
+    left: int
+    last: bool
+    behind: Phase
+    refusal: Refused | None
 
 
 class ServerEngine:
     """One session. `max_size` is in octets of content as received, 0 for no limit.
 
     Feed it with `receive`, send the banner with `greet`, then take events with `next_event` until it
-    returns None, answering each but `Content`; write what `greet` and `answer` return, in order.
+    returns None, answering each but `Content` and `Chunk`; write what `greet` and `answer` return, in order.
     `offered` are the commands of `OPTIONAL` that are known; the session may change it at any time. `line`
     is the last command as it came, without its CRLF.
     """
 
-    __slots__ = ("_authenticated", "_bare_newline", "_decoder", "_first", "_lines", "_max_size", "_move",
-                 "_next", "_phase", "_require_helo", "_secured", "_unanswered", "line",
+    __slots__ = ("_authenticated", "_bare_newline", "_chunk", "_chunks", "_decoder", "_first", "_lines",
+                 "_max_size", "_move", "_next", "_phase", "_require_helo", "_secured", "_unanswered", "line",
                  "offered")  # fmt: skip
 
     def __init__(
@@ -93,6 +112,8 @@ class ServerEngine:
         self._require_helo = require_helo
         self._lines = LineBuffer(AUTH_LIMIT)
         self._decoder = ContentDecoder()
+        self._chunks = ChunkDecoder()
+        self._chunk = _Chunk(0, False, Phase.OPEN, None)
         self._phase = Phase.CONNECTED
         self._first = True
         self._secured = False
@@ -150,17 +171,20 @@ class ServerEngine:
         if self._unanswered is not None:
             raise RuntimeError(f"the last event is not answered: {type(self._unanswered).__name__}")
         event: Event | None
+        phase = self._phase
         if self._next is not None:
             event, self._next = self._next, None
-        elif self._phase is Phase.CONTENT:
+        elif (order := ORDER.get(phase)) is not None:
+            event = self._read_command(order)
+        elif phase is Phase.CONTENT:
             event = self._read_content()
-        elif self._phase in _SILENT:
-            return None
-        elif self._phase is Phase.AUTH:
+        elif phase is Phase.CHUNK:
+            event = self._read_chunk()
+        elif phase is Phase.AUTH:
             event = self._read_response()
         else:
-            event = self._read_command()
-        if type(event) is not Content:
+            return None
+        if type(event) is not Content and type(event) is not Chunk:
             self._unanswered = event
         return event
 
@@ -217,7 +241,7 @@ class ServerEngine:
         self._next = end
         return Content(content)
 
-    def _read_command(self) -> Event | None:
+    def _read_command(self, order: dict[bytes, Move | Bar]) -> Event | None:
         if self._first and self._lines.starts_with(_TLS_HANDSHAKE):
             return self._refuse_and_close("", NOT_SMTP)
         line = self._lines.next_line()
@@ -230,26 +254,30 @@ class ServerEngine:
         if command is None:
             verb = verb.upper()
             command = COMMANDS.get(verb)
-        step = ORDER[self._phase].get(verb)
+        step = order.get(verb)
         bar = None
         if type(step) is Move:
             self._move = step
         elif type(step) is Bar:
             bar = step
         name = verb.decode("ascii") if command else ""
-        if verb in _HTTP:
+        special = verb in _SPECIAL
+        if special and verb in _HTTP:
             return self._refuse_and_close("", NOT_SMTP)
+        if special and verb == b"BDAT":
+            return self._begin_chunk(argument, bar)
         if len(line) > COMMAND_LIMIT and len(line) > _LONG_COMMANDS.get(verb, COMMAND_LIMIT):
             return Refused(name, LINE_TOO_LONG)
         if _unprintable(line):
             return Refused(name, UNPRINTABLE)
         if command is None:
             return Other(verb[:20].decode("ascii"))
-        if verb in _LAST_IN_GROUP and self._lines:
-            return self._refuse_and_close(name, IMPROPER_PIPELINING)
-        withheld = self._withheld(verb) if verb in OPTIONAL else None
-        if withheld is not None:
-            return Refused(name, withheld)
+        if special:
+            if verb in _LAST_IN_GROUP and self._lines:
+                return self._refuse_and_close(name, IMPROPER_PIPELINING)
+            withheld = self._withheld(verb) if verb in OPTIONAL else None
+            if withheld is not None:
+                return Refused(name, withheld)
         if bar is not None:
             return Refused(name, bar.reply, bar.error)
         try:
@@ -259,6 +287,44 @@ class ServerEngine:
         if type(event) is Mail and event.size and 0 < self._max_size < event.size:
             return Refused(name, DECLARED_TOO_BIG, error=False)
         return event
+
+    def _begin_chunk(self, argument: bytes, bar: Bar | None) -> Event | None:
+        """BDAT: its octets are read whether or not they may come now."""
+        found = _chunk(argument)
+        if found is None:
+            # Nobody knows where the octets end and commands begin again.
+            return self._refuse_and_close("BDAT", BAD_CHUNK)
+        refusal = None if bar is None else Refused("BDAT", bar.reply, bar.error)
+        self._chunk = _Chunk(int(found[1]), found[2] is not None, self._phase, refusal)
+        if refusal is None:
+            if self._phase is Phase.READY:
+                self._chunks = ChunkDecoder(self._bare_newline, self._max_size)
+            self._chunks.begin(self._chunk.left)
+        self._phase = Phase.CHUNK
+        return Chunk(self._chunk.left, self._chunk.last) if refusal is None else self._read_chunk()
+
+    def _read_chunk(self) -> Event | None:
+        chunk = self._chunk
+        if chunk.left:
+            octets = self._lines.take(chunk.left)
+            chunk.left -= len(octets)
+            content = self._chunks.feed(octets) if chunk.refusal is None else b""
+            if content:
+                return Content(content)
+            if chunk.left:
+                return None
+        if chunk.refusal is not None:
+            self._phase = chunk.behind
+            return chunk.refusal
+        if not chunk.last:
+            return EndOfChunk(self._chunks.size, self._chunks.defect)
+        self._move = END
+        content = self._chunks.finish()
+        end = EndOfContent(self._chunks.size, self._chunks.defect)
+        if not content:
+            return end
+        self._next = end
+        return Content(content)
 
     def _withheld(self, verb: bytes) -> Reply | None:
         """Why a command that is not for everybody or not for ever is refused now."""

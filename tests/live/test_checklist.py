@@ -663,7 +663,6 @@ class Injection(Checklist):
                 b"AUTH LOGIN",
                 b"AUTH EXTERNAL =",
                 b"STARTTLS",
-                b"BDAT 5 LAST",
                 b"TURN",
                 b"ETRN x",
                 b"DEBUG",
@@ -671,7 +670,7 @@ class Injection(Checklist):
                 b"",
                 b" ",
             ):
-                self.assertEqual(wire.ask(line)[:3], b"500", line)
+                self.assertIn(wire.ask(line)[:3], (b"500", b"501", b"502", b"503", b"504"), line)
             self.assertEqual(wire.ask(b"NOOP")[:3], b"250")
         self.close(office)
 

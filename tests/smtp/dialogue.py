@@ -10,8 +10,10 @@ from postoffice.mail.reply import Reply
 from postoffice.smtp.events import (
     Auth,
     AuthResponse,
+    Chunk,
     Content,
     Data,
+    EndOfChunk,
     EndOfContent,
     Event,
     Quit,
@@ -32,6 +34,9 @@ AUTHENTICATED = Reply(235, (7, 0), "Authenticated")
 NOT_AUTHENTICATED = Reply(535, (7, 8), "Not authenticated")
 NO_SUCH_USER = Reply(550, (1, 1), "No such user")
 
+UNANSWERED = (Content, Chunk)
+"""Events that take no answer."""
+
 Policy = Callable[[Event], Reply]
 
 
@@ -48,7 +53,7 @@ def obliging(event: Event) -> Reply:
             return AUTHENTICATED
         case Quit():
             return BYE
-        case Refused(_, reply) | EndOfContent(_, Reply() as reply):
+        case Refused(_, reply) | EndOfContent(_, Reply() as reply) | EndOfChunk(_, Reply() as reply):
             return reply
         case Rcpt(recipient) if recipient.local == "nobody":
             return NO_SUCH_USER
@@ -91,7 +96,7 @@ class Transcript:
         """Answer events until the engine has no more."""
         while (event := self.engine.next_event()) is not None:
             self.note(event)
-            if type(event) is not Content:
+            if not isinstance(event, UNANSWERED):
                 self.sent += self.engine.answer(policy(event))
 
 

@@ -15,6 +15,7 @@ from postoffice.smtp.content import (
     LINE_TOO_LONG,
     TOO_BIG,
     BareNewline,
+    ChunkDecoder,
     ContentDecoder,
 )
 
@@ -118,6 +119,33 @@ class Decoding(SynchronousTestCase):
         self.assertEqual(decoder.defect, BARE_NEWLINE if b"\r" in bare or b"\n" in bare else None)
         if decoder.defect is None:
             self.assertEqual(decoded, content)
+
+
+class Chunks(SynchronousTestCase):
+    @settings(deadline=None)
+    @given(
+        st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\r\n.", b"\0"]), max_size=30),
+        st.data(),
+    )
+    def test_however_they_are_cut(self, pieces: list[bytes], data: st.DataObject) -> None:
+        stream = b"".join(pieces)
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+        chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+        plain = stream.replace(b"\r", b"").replace(b"\n", b"\r\n")
+        plain += b"\r\n" if plain and not plain.endswith(b"\n") else b""
+        bare = stream.replace(b"\r\n", b"")
+        for mode in ("normalize", "reject"):
+            decoder = ChunkDecoder(mode)
+            decoded = b""
+            for chunk in chunks:
+                decoder.begin(len(chunk))
+                decoded += decoder.feed(chunk)
+            decoded += decoder.finish()
+            self.assertEqual(decoder.size, len(stream))
+            if mode == "reject" and (b"\r" in bare or b"\n" in bare):
+                self.assertEqual(decoder.defect, BARE_NEWLINE)
+            else:
+                self.assertEqual((decoded, decoder.defect), (plain, None))
 
 
 class Defects(SynchronousTestCase):

@@ -14,9 +14,11 @@ from postoffice.smtp.content import BARE_NEWLINE, LINE_TOO_LONG, TOO_BIG, BareNe
 from postoffice.smtp.events import (
     Auth,
     AuthResponse,
+    Chunk,
     Content,
     Data,
     Debug,
+    EndOfChunk,
     EndOfContent,
     Etrn,
     Event,
@@ -42,6 +44,7 @@ from tests.smtp.dialogue import (
     NO_SUCH_USER,
     OK,
     READY_FOR_TLS,
+    UNANSWERED,
     Policy,
     Transcript,
     challenging,
@@ -70,6 +73,7 @@ RCPT_FIRST = Reply(503, (5, 1), "Send RCPT first")
 HELO_FIRST = Reply(503, (5, 1), "Send HELO or EHLO first")
 NO_RECIPIENTS = Reply(554, (5, 1), "No valid recipients")
 IN_TRANSACTION = Reply(503, (5, 1), "Not while a mail transaction is under way")
+CHUNKS_ONLY = Reply(503, (5, 1), "Send the message's other chunks first, or RSET")
 NOT_NOW = Reply(454, (7, 0), "Not now")
 ORDINARY = [Mail(ALICE), Rcpt(BOB), Data()]
 
@@ -94,7 +98,9 @@ class Told(SynchronousTestCase):
         **options: object,
     ) -> None:
         replies = (
-            [obliging(event) for event in events if type(event) is not Content] if sent is None else sent
+            [obliging(event) for event in events if not isinstance(event, UNANSWERED)]
+            if sent is None
+            else sent
         )
         output = b"".join(reply.encode() for reply in [BANNER, *replies])
         for cut in (whole, each_byte):
@@ -188,13 +194,12 @@ class Dialogues(Told):
 
     def test_unknown_commands(self) -> None:
         self.tell(
-            [b"\r\n \r\n NOOP\r\nfoo bar\r\nBDAT 3\r\nMAILFROM:<a@b>\r\n" + b"x" * 99 + b"\r\n"],
+            [b"\r\n \r\n NOOP\r\nfoo bar\r\nMAILFROM:<a@b>\r\n" + b"x" * 99 + b"\r\n"],
             [
                 Other(""),
                 Other(""),
                 Other(""),
                 Other("FOO"),
-                Other("BDAT"),
                 Other("MAILFROM:<A@B>"),
                 Other("X" * 20),
             ],
@@ -660,10 +665,11 @@ class Protocol(SynchronousTestCase):
 
     def test_the_order_of_commands_is_whole(self) -> None:
         """Every phase in which commands are read has its row, and a row names known commands only."""
-        reading = set(phases.Phase) - server._SILENT - {phases.Phase.CONTENT, phases.Phase.AUTH}
-        self.assertEqual(set(phases.ORDER), reading)
+        others = ("CONNECTED", "CONTENT", "CHUNK", "AUTH", "TLS", "CLOSED")
+        self.assertEqual(set(phases.ORDER), set(phases.Phase) - {phases.Phase[name] for name in others})
         for row in phases.ORDER.values():
-            self.assertLessEqual(set(row), set(commands.COMMANDS))
+            self.assertLessEqual(set(row), {*commands.COMMANDS, b"BDAT"})
+            self.assertIn(b"BDAT", row)
 
 
 class Smuggling(SynchronousTestCase):
@@ -735,6 +741,205 @@ class Smuggling(SynchronousTestCase):
     def test_A1_a_command_line_ends_at_crlf_only(self) -> None:
         told = talk([b"NOOP\nMAIL FROM:<a@b>\nRSET\r\n"])
         self.assertEqual(told.events, [Refused("", UNPRINTABLE)])
+
+
+class Chunks(Told):
+    """CHUNKING, RFC 3030, and A4 of the checklist."""
+
+    READY = [Mail(ALICE), Rcpt(BOB)]
+
+    def test_one_chunk(self) -> None:
+        self.tell(
+            [MAIL + RCPT + b"BDAT 14 LAST\r\nSubject: x\r\n\r\n" + MAIL],
+            [*self.READY, Chunk(14, True), Content(b"Subject: x\r\n\r\n"), EndOfContent(14), Mail(ALICE)],
+        )
+
+    def test_several_chunks(self) -> None:
+        for groups in (
+            [MAIL + RCPT, b"BDAT 4\r\na\r\nb", b"bdat 0\r\n", b"BDAT 3\r\n\r\n.", b"BDAT 2 last\r\n\r\n"],
+            [MAIL + RCPT + b"BDAT 4\r\na\r\nbBDAT  0 \r\nBDAT 3\r\n\r\n.BDAT 2  LAST \r\n\r\n"],
+        ):
+            self.tell(
+                groups,
+                [
+                    *self.READY,
+                    *(Chunk(4, False), Content(b"a\r\nb"), EndOfChunk(4)),
+                    *(Chunk(0, False), EndOfChunk(4)),
+                    *(Chunk(3, False), Content(b"\r\n."), EndOfChunk(7)),
+                    *(Chunk(2, True), Content(b"\r\n"), EndOfContent(9)),
+                ],
+            )
+
+    def test_an_empty_last_chunk(self) -> None:
+        self.tell(
+            [MAIL + RCPT + b"BDAT 3\r\na\r\nBDAT 0 LAST\r\n" + MAIL + RCPT + b"BDAT 0 LAST\r\n"],
+            [
+                *self.READY,
+                *(Chunk(3, False), Content(b"a\r\n"), EndOfChunk(3), Chunk(0, True), EndOfContent(3)),
+                *(*self.READY, Chunk(0, True), EndOfContent(0)),
+            ],
+        )
+
+    def test_a_last_line_without_its_end(self) -> None:
+        self.tell(
+            [MAIL + RCPT + b"BDAT 1\r\naBDAT 1 LAST\r\nb"],
+            [
+                *self.READY,
+                *(Chunk(1, False), Content(b"a"), EndOfChunk(1)),
+                *(Chunk(1, True), Content(b"b\r\n"), EndOfContent(2)),
+            ],
+        )
+
+    def test_A4_commands_inside_a_chunk_are_content(self) -> None:
+        for inside in (b"STARTTLS\r\n", b"QUIT\r\n", b"\r\n.\r\n" + INNER, b"BDAT 5\r\n", b"RSET\r\n"):
+            self.tell(
+                [MAIL + RCPT + b"BDAT %d LAST\r\n%bNOOP\r\n" % (len(inside), inside)],
+                [*self.READY, Chunk(len(inside), True), Content(inside), EndOfContent(len(inside)), Noop()],
+                offered=OFFERED,
+            )
+
+    def test_A4_out_of_order_it_is_read_and_refused(self) -> None:
+        for before, events, reply, error in [
+            (b"", [], MAIL_FIRST, True),
+            (MAIL, [Mail(ALICE)], RCPT_FIRST, True),
+            (MAIL + NOBODY, [Mail(ALICE), Rcpt(Address("nobody", "example.com"))], NO_RECIPIENTS, False),
+            (b"MAIL FROM:x y\r\n", [Refused("MAIL", grammar.UNKNOWN_PARAMETER)], MAIL_FIRST, False),
+        ]:
+            for octets in (b"", b"QUIT\r\n", INNER, b"x" * 70_000):
+                for last in (b"", b" LAST"):
+                    self.tell(
+                        [before + b"BDAT %d%b\r\n%bNOOP\r\n" % (len(octets), last, octets)],
+                        [*events, Refused("BDAT", reply, error), Noop()],
+                    )
+        self.tell([b"BDAT 6\r\nQUIT\r\nNOOP\r\n"], [Refused("BDAT", MAIL_FIRST), Noop()], require_helo=True)
+
+    def test_A4_data_and_bdat_do_not_mix(self) -> None:
+        self.tell(
+            [MAIL + RCPT + b"BDAT 2\r\n\r\n", b"DATA\r\n", RCPT + b"BDAT 1 LAST\r\nx"],
+            [
+                *self.READY,
+                *(Chunk(2, False), Content(b"\r\n"), EndOfChunk(2)),
+                *(Refused("DATA", CHUNKS_ONLY), Refused("RCPT", CHUNKS_ONLY)),
+                *(Chunk(1, True), Content(b"x\r\n"), EndOfContent(3)),
+            ],
+        )
+        self.tell(
+            [ENVELOPE, b"BDAT 2 LAST\r\n\r\n.\r\n"],
+            [*ORDINARY, Content(b"BDAT 2 LAST\r\n\r\n"), EndOfContent(15)],
+        )
+
+    def test_what_ends_it(self) -> None:
+        begun = [*self.READY, Chunk(1, False), Content(b"a"), EndOfChunk(1)]
+        for line, event in [
+            (b"RSET", Reset()),
+            (b"EHLO x", Helo("x", True)),
+            (b"MAIL FROM:<a@>", Refused("MAIL", grammar.BAD_SENDER)),
+        ]:
+            self.tell(
+                [MAIL + RCPT + b"BDAT 1\r\na" + line + b"\r\n", b"BDAT 1 LAST\r\nb" + MAIL],
+                [*begun, event, Refused("BDAT", MAIL_FIRST, isinstance(event, Reset | Helo)), Mail(ALICE)],
+            )
+        self.tell([MAIL + RCPT + b"BDAT 1\r\na" + MAIL + RCPT], [*begun, *self.READY])
+
+    def test_A4_a_refused_chunk_ends_the_transaction(self) -> None:
+        """What was sent behind it is read; its client could not know, so these are no errors."""
+
+        def policy(event: Event) -> Reply:
+            return Reply(452, (3, 1), "Full") if isinstance(event, EndOfChunk) else obliging(event)
+
+        for cut in (whole, each_byte):
+            told = talk([MAIL + RCPT + b"BDAT 1\r\naBDAT 6\r\nQUIT\r\nBDAT 1 LAST\r\nb" + MAIL], cut, policy)
+            self.assertEqual(
+                told.events,
+                [
+                    *(*self.READY, Chunk(1, False), Content(b"a"), EndOfChunk(1)),
+                    *([Refused("BDAT", MAIL_FIRST, error=False)] * 2),
+                    Mail(ALICE),
+                ],
+            )
+
+    def test_A4_sizes_that_are_none(self) -> None:
+        """Where the chunk ends is not known, so nothing behind it is read."""
+        for size in (
+            *(b"", b"x", b"-1", b"+5", b"0x5", b"5 ", b"5 LASTX", b"LAST", b"1" * 21, b"5 LAST LAST", b"5\t"),
+            *(b"5\r", b"5\nx", b"\xb2", b"5" + b" " * 5000 + b"x", b"1,5", b"5.0", b"1_000"),
+        ):
+            for before in (b"", MAIL + RCPT):
+                for cut in (whole, each_byte):
+                    told = talk([before, b"BDAT %b\r\n" % size, b"abcdeNOOP\r\n"], cut)
+                    good = size == b"5 "
+                    expected = server.BAD_CHUNK if not good else MAIL_FIRST
+                    self.assertEqual(told.engine.closing, not good, size)
+                    if not good or not before:
+                        self.assertIn(Refused("BDAT", expected), told.events, size)
+
+    def test_A4_sizes_over_the_limit(self) -> None:
+        """Known before the first octet: nothing is yielded, all of it is read."""
+        for size in (101, 2**31, 2**32 + 1, 2**64 + 1, 10**20 - 1):
+            told = talk([MAIL + RCPT + b"BDAT %d\r\n" % size], engine=engine(max_size=100))
+            self.assertEqual(told.events, [*self.READY, Chunk(size, False)])
+            told.engine.receive(b"x" * 100)
+            self.assertIsNone(told.engine.next_event())
+            self.assertEqual(told.engine.buffered, 0)
+        self.tell(
+            [MAIL + RCPT + b"BDAT 60\r\n" + b"x" * 60 + b"BDAT 41 LAST\r\n" + b"x" * 41 + b"NOOP\r\n"],
+            [
+                *(*self.READY, Chunk(60, False), Content(b"x" * 60), EndOfChunk(60)),
+                *(Chunk(41, True), EndOfContent(101, TOO_BIG), Noop()),
+            ],
+            max_size=100,
+        )
+        self.tell(
+            [MAIL + RCPT + b"BDAT 60\r\n" + b"x" * 60 + b"BDAT 40 LAST\r\n" + b"x" * 38 + b"\r\n"],
+            [
+                *(*self.READY, Chunk(60, False), Content(b"x" * 60), EndOfChunk(60)),
+                *(Chunk(40, True), Content(b"x" * 38 + b"\r\n"), EndOfContent(100)),
+            ],
+            max_size=100,
+        )
+
+    def test_A4_split_at_every_index(self) -> None:
+        stream = MAIL + RCPT + b"BDAT 9\r\n\r\n.\r\na\r\r\nBDAT 3 LAST\r\nb\r\n" + MAIL
+        for at in range(len(stream)):
+            told = talk([stream], split_at(at))
+            self.assertEqual(b"".join(told.content()), b"\r\n.\r\na\r\nb\r\n")
+            self.assertEqual(told.events[-2:], [EndOfContent(12), Mail(ALICE)])
+
+    def test_A4_bare_newlines(self) -> None:
+        """As behind DATA; a line end that two chunks share is one."""
+        shared = b"BDAT 2\r\na\rBDAT 2 LAST\r\n\nb"
+        for stream, mode, defect, text in [
+            (b"BDAT 3 LAST\r\na\nb", "normalize", None, b"a\r\nb\r\n"),
+            (b"BDAT 3 LAST\r\na\rb", "normalize", None, b"ab\r\n"),
+            (b"BDAT 3 LAST\r\na\nb", "reject", BARE_NEWLINE, b""),
+            (b"BDAT 2 LAST\r\na\r", "reject", BARE_NEWLINE, b""),
+            (b"BDAT 2 LAST\r\na\r", "normalize", None, b"a\r\n"),
+            (shared, "normalize", None, b"a\r\nb\r\n"),
+            (shared, "reject", None, b"a\r\nb\r\n"),
+        ]:
+            for cut in (whole, each_byte):
+                told = talk([MAIL + RCPT + stream], cut, engine=engine(mode))
+                end = told.events[-1]
+                assert isinstance(end, EndOfContent)
+                self.assertEqual(end.defect, defect, stream)
+                if defect is None:
+                    self.assertEqual(b"".join(told.content()), text, stream)
+
+    def test_A4_long_lines(self) -> None:
+        stream = b"x" * 20_000 + b"\r\n"
+        told = talk([MAIL + RCPT + b"BDAT %d\r\n%bBDAT 0 LAST\r\n" % (len(stream), stream)])
+        self.assertEqual(
+            told.events[-2:],
+            [EndOfChunk(len(stream), LINE_TOO_LONG), Refused("BDAT", MAIL_FIRST, error=False)],
+        )
+
+    def test_A9_a_chunk_takes_no_memory(self) -> None:
+        told = talk([MAIL + RCPT + b"BDAT 6553600\r\n"])
+        for _ in range(100):
+            told.engine.receive((b"x" * 510 + b"\r\n") * 128)
+            told.run(obliging)
+            self.assertEqual(told.engine.buffered, 0)
+        self.assertEqual(told.events[-1], EndOfChunk(6553600))
 
 
 class LongLines(SynchronousTestCase):

@@ -9,11 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.mail.reply import Reply
 from postoffice.smtp.commands import OPTIONAL
 from postoffice.smtp.content import BareNewline
-from postoffice.smtp.events import Content, EndOfContent, Event, Refused
+from postoffice.smtp.events import Content, EndOfChunk, EndOfContent, Event, Refused
 from postoffice.smtp.phases import Phase
 from postoffice.smtp.server import AUTH_LIMIT, ServerEngine
 from postoffice.smtp.server import IMPROPER_PIPELINING as IMPROPER
-from tests.smtp.dialogue import BANNER, Transcript, challenging, each_byte, talk
+from tests.smtp.dialogue import BANNER, UNANSWERED, Transcript, challenging, each_byte, talk
 
 WORDS = st.sampled_from(
     [
@@ -37,6 +37,13 @@ WORDS = st.sampled_from(
         b"XCLIENT NAME=x\r\n",
         b"DEBUG\r\n",
         b"GET /\r\n",
+        b"BDAT 0\r\n",
+        b"BDAT 9\r\n",
+        b"BDAT 9 LAST\r\n",
+        b"BDAT 0 LAST\r\n",
+        b"BDAT 200\r\n",
+        b"BDAT 20000\r\n",
+        b"BDAT x\r\n",
         b"\r\n.\r\n",
         b".",
         b"\r",
@@ -51,7 +58,13 @@ WORDS = st.sampled_from(
         b"\x16\x03",
     ]
 )
-ENVELOPE = st.just([b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"])
+ENVELOPE = st.sampled_from(
+    [
+        [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n"],
+        [b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 12\r\n"],
+        [b"AUTH LOGIN\r\n"],
+    ]
+)
 STREAMS = st.one_of(
     st.binary(max_size=300),
     st.lists(WORDS, max_size=20).map(b"".join),
@@ -79,7 +92,12 @@ def letters(events: list[Event]) -> list[Event]:
     """The events without the content of letters that were refused: how much of it came is left open."""
     kept: list[Event] = []
     for event in events:
-        if isinstance(event, EndOfContent) and event.defect and kept and type(kept[-1]) is Content:
+        if (
+            isinstance(event, EndOfContent | EndOfChunk)
+            and event.defect
+            and kept
+            and type(kept[-1]) is Content
+        ):
             kept.pop()
         kept.append(event)
     if kept and type(kept[-1]) is Content:
@@ -88,7 +106,7 @@ def letters(events: list[Event]) -> list[Event]:
 
 
 def replies(told: Transcript) -> int:
-    return sum(type(event) is not Content for event in told.events)
+    return sum(not isinstance(event, UNANSWERED) for event in told.events)
 
 
 class Properties(SynchronousTestCase):

@@ -327,6 +327,9 @@ class IJournal(Interface):
     def ready(what: str) -> None:
         """The service listens on `what`."""
 
+    def stalled(seconds: float) -> None:
+        """The reactor was held up for so long, and all clients with it."""
+
     def stopped(longest_stall: float) -> None:
         """The service ended; the longest time in seconds that the reactor was held up."""
 

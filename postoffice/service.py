@@ -61,7 +61,7 @@ from postoffice.services.privileges import (
     make_directory,
 )
 from postoffice.services.sockets import Sockets
-from postoffice.services.stall import StallMeter
+from postoffice.services.stall import StallMeter, thread_waited
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
 
@@ -148,7 +148,7 @@ def make_office(
     parts = Parts(
         account=account,
         journal=journal,
-        meter=StallMeter(reactor),
+        meter=StallMeter(reactor, journal.stalled, thread_waited),
         resolver=resolver,
         addresses=addresses,
         watch=watch,

@@ -392,6 +392,13 @@ MUTANTS: tuple[Mutant, ...] = (
         '"SELECT 1"',
         "tests.live.test_nothing_lost.NothingLost.test_resumes_at_once",
     ),
+    Mutant(
+        "A9_stall_not_told",
+        "postoffice/services/stall.py",
+        "            self._tell(stall)\n",
+        "",
+        "tests.services.test_stall.Meter.test_a_stall_is_shown_whole",
+    ),
 )
 
 

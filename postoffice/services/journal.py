@@ -243,6 +243,10 @@ class Journal:
         self.auditing = not self.auditing
         self._note("notice", "auditing", f"auditing {'on' if self.auditing else 'off'}", on=self.auditing)
 
+    def stalled(self, seconds: float) -> None:
+        stall = round(seconds * 1000, 1)
+        self._note("info", "stalled", f"the reactor was held up for {stall} ms", stall_ms=stall)
+
     def stopped(self, longest_stall: float) -> None:
         stall = round(longest_stall * 1000, 1)
         self._note("notice", "stopped", f"stopped; longest stall of the reactor {stall} ms", stall_ms=stall)

@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import Attribute, Interface
 
 from postoffice.mail.address import Address
@@ -321,6 +322,12 @@ class IQueue(Interface):
         """Make a letter (None: everything that waits) due now; how many recipients that were."""
 
 
+class IEncryption(IOpenSSLServerConnectionCreator):
+    """What our side of an encrypted connection is made with. Sessions under way keep what they have."""
+
+    offered: bool = Attribute("whether there is a certificate, so that clients may ask for TLS")
+
+
 class IJournal(Interface):
     """What happened, one method per fact an operator asks about. Never raises; keeps no secret."""
 
@@ -338,6 +345,9 @@ class IJournal(Interface):
 
     def refused(client: Client, what: str, reply: Reply, why: str) -> None:
         """A client was refused `what` (a session, a command, a letter)."""
+
+    def handshake_failed(client: Client, why: str) -> None:
+        """A client that wanted TLS and we could not agree on it."""
 
     def accepted(letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         """A letter of `size` octets was durably stored; its acknowledgement goes out next."""

@@ -62,6 +62,7 @@ from postoffice.services.privileges import (
 )
 from postoffice.services.sockets import Sockets
 from postoffice.services.stall import StallMeter, thread_waited
+from postoffice.services.tls import Certificates, Pair, Unusable
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
 
@@ -103,6 +104,7 @@ class Parts:
     remote: RemoteDelivery
     mailbox: MailboxDelivery
     scheduler: Scheduler
+    certificates: Certificates
     doorkeeper: Doorkeeper
     reactor: Any
 
@@ -157,6 +159,7 @@ def make_office(
         remote=remote,
         mailbox=mailbox,
         scheduler=scheduler,
+        certificates=Certificates(watch),
         doorkeeper=Doorkeeper(limits(settings), addresses, reactor),
         reactor=reactor,
     )
@@ -229,10 +232,11 @@ def make_front(settings: Settings, host: str, directory: Directory, parts: Parts
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
-        return SmtpFactory(evolve(conversation, door=name), pace, doorkeeper, directory, policy, intake)
+        there = evolve(conversation, door=name)
+        return SmtpFactory(there, pace, doorkeeper, directory, policy, intake, parts.certificates)
 
     return Front(
-        doors={"smtp": door("smtp"), "msp": door("msp")},
+        doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
         office=LocalOffice(intake, parts.spool, parts.scheduler, directory, full_name),
         local=LocalSettings(
             host,
@@ -275,6 +279,11 @@ def queue_settings(settings: Settings, host: str) -> QueueSettings:
     return QueueSettings(host, settings.retry, settings.qreturn, settings.queue_run, settings.immediate)
 
 
+def pairs(settings: Settings) -> list[Pair]:
+    """The certificates and their keys."""
+    return list(map(Pair, settings.tls_cert, settings.tls_key))
+
+
 def limits(settings: Settings) -> Limits:
     """For all doors together."""
     return Limits(settings.clients, settings.per_client)
@@ -285,7 +294,11 @@ class Doors:
 
     def __init__(self, settings: Settings, front: Front, parts: Parts) -> None:
         self.entrances = {name: Entrance(factory) for name, factory in front.doors.items()}
-        places: tuple[tuple[Door, Sequence[Listen]], ...] = (("smtp", settings.listen), ("msp", settings.msp))
+        places: tuple[tuple[Door, Sequence[Listen]], ...] = (
+            ("smtp", settings.listen),
+            ("msp", settings.msp),
+            ("smtps", settings.smtps),
+        )
         self.sockets = Sockets([(place, self.entrances[name]) for name, place in places], parts.reactor)
         self.local_factory = LocalFactory(
             front.office, account_name, caller_of, parts.journal, front.local, parts.reactor
@@ -322,7 +335,11 @@ class Office(MultiService):
             self.parts.journal.open()
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
+            self.parts.certificates.take(self.parts.certificates.read(pairs(self.settings)))
             self.doors.sockets.bind()
+        except Unusable as error:
+            self.parts.journal.fatal(f"cannot start: {error}")
+            raise SystemExit(os.EX_CONFIG) if self.foreground else error from None
         except OSError as error:
             # No reactor runs yet that `fatal` could stop. A daemon's parent waits for an exception.
             where = f"{error.filename}: " if error.filename else ""
@@ -341,6 +358,8 @@ class Office(MultiService):
         parts = self.parts
         for warning in warnings(self.settings):
             parts.journal.warning(warning)
+        # As the account we are now, which may be unable to read what root could.
+        parts.certificates.refresh()
         try:
             await parts.spool.open()
         except (SpoolDamaged, SpoolFailed, SpoolFull) as error:
@@ -368,9 +387,10 @@ class Office(MultiService):
         try:
             directory = directory_of(settings, host, parts.account, parts.addresses, parts.watch)
             front = make_front(settings, host, directory, parts)
+            certificates = parts.certificates.read(pairs(settings))
             if settings.log != before.log:
                 journal.reopen(sinks(settings, self.foreground))
-        except (LookupError, OSError) as error:
+        except (LookupError, OSError, Unusable) as error:
             journal.error(f"{NOT_TAKEN_OVER}: {error}")
             return
         parts.resolver.adapt(name_servers(settings))
@@ -378,6 +398,7 @@ class Office(MultiService):
         parts.mailbox.adapt(mailbox_settings(settings, host))
         parts.scheduler.adapt(directory, queue_settings(settings, host))
         parts.doorkeeper.limits = limits(settings)
+        parts.certificates.take(certificates)
         self.doors.adapt(front)
         if settings.audit != before.audit:
             journal.auditing = settings.audit

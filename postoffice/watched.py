@@ -82,7 +82,7 @@ class Watched(Generic[T]):
         try:
             if _identity(os.stat(self._path)) == self._identity:
                 return
-            self._identity, data = _read(self._path)
+            self._identity, data = read(self._path)
             self._value = self._parse(data)
             self._good = True
             self._told = ""
@@ -114,8 +114,11 @@ def _identity(status: os.stat_result) -> _Identity:
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def _read(path: str) -> tuple[_Identity, bytes]:
-    """Read a whole regular file. Not blocking: a FIFO in its place must not hold up the reactor."""
+def read(path: str) -> tuple[_Identity, bytes]:
+    """Read a whole regular file. Not blocking: a FIFO in its place must not hold up the reactor.
+
+    Errors: OSError, also for what is not a regular file or longer than `LIMIT`.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)

@@ -18,6 +18,8 @@ from postoffice.service import Office, host_name, make_office, notify
 from postoffice.services.journal import Journal
 from postoffice.services.privileges import Account
 from postoffice.services.sockets import Sockets
+from postoffice.services.tls import Certificates
+from tests.certificates import NAME, make_pair
 
 ME = Account("me", os.getuid(), os.getgid(), "/")
 # Another value for every option that may change while the service runs.
@@ -59,7 +61,8 @@ mailq-all=0
 def facts(office: Office) -> set[str]:
     """Every plain value in the office's parts and in all that they know, as `Type.name = value`.
 
-    What is only a start's is left out: places to listen at, and what the journal writes to.
+    What is only a start's is left out: places to listen at, and what the journal writes to. So are
+    certificates, which are not plain.
     """
     found: set[str] = set()
     seen: set[int] = set()
@@ -74,7 +77,7 @@ def facts(office: Office) -> set[str]:
             look(name, (thing.args, thing.keywords))
         elif type(thing).__module__.startswith("postoffice.") and id(thing) not in seen:
             seen.add(id(thing))
-            if not isinstance(thing, Journal | Sockets):
+            if not isinstance(thing, Journal | Sockets | Certificates):
                 for slot in (*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())):
                     look(f"{type(thing).__name__}.{slot}", getattr(thing, slot, None))
 
@@ -146,6 +149,37 @@ class Building(SynchronousTestCase):
             self.assertEqual(office.settings, same.settings)
         told = Path(self.top, "log").read_text()
         self.assertEqual(told.count(" error the configuration was not taken over"), 2)
+        office.parts.journal.stop()
+
+    def test_a_certificate_that_is_unfit_ends_the_start_and_names_the_file(self) -> None:
+        pair = make_pair(Path(self.top), NAME)
+        lines = (f"tls-cert={pair.certificate}", f"tls-key={pair.certificate}", f"log={self.top}/log")
+        office = self.office(*lines)
+        ended = self.assertRaises(SystemExit, office.privilegedStartService)
+        self.assertEqual(ended.code, os.EX_CONFIG)
+        told = Path(self.top, "log").read_text()
+        self.assertIn(f"cannot start: {pair.certificate}: this is not a private key in PEM form", told)
+        office.parts.journal.stop()
+
+    def test_certificates_come_and_go_with_the_settings(self) -> None:
+        pair, other = make_pair(Path(self.top), NAME), make_pair(Path(self.top), "other.example.org")
+        office = self.office(f"log={self.top}/log")
+        office.parts.journal.open()
+        self.assertFalse(office.parts.certificates.offered)
+        with_tls = (f"log={self.top}/log", f"tls-cert={pair.certificate}", f"tls-key={pair.key}")
+        office.reload(self.settings(*with_tls))
+        self.assertTrue(office.parts.certificates.offered)
+        office.reload(self.settings("size=5", *with_tls, f"tls-cert={other.certificate}", "tls-key=/nowhere"))
+        self.assertEqual(office.settings.size, 0)
+        told = Path(self.top, "log").read_text()
+        self.assertIn("not taken over, the one before stays in force: /nowhere: No such file", told)
+        os.unlink(pair.key)
+        office.reload(self.settings("size=5", *with_tls))
+        self.assertEqual(office.settings.size, 5)
+        told = Path(self.top, "log").read_text()
+        self.assertIn(f"warning {pair.key}: No such file or directory; the certificate that was read", told)
+        office.reload(self.settings(f"log={self.top}/log"))
+        self.assertFalse(office.parts.certificates.offered)
         office.parts.journal.stop()
 
     def test_what_needs_a_restart_is_named(self) -> None:

@@ -239,3 +239,6 @@ def _check_pairs(values: dict[str, Any], in_force: Sequence[Assignment], problem
         origin = next(one.origin for one in reversed(in_force) if one.name in ("tls-cert", "tls-key"))
         what = f"there are {certificates} tls-cert and {keys} tls-key; give each certificate its key"
         problems.append(Problem(origin, "tls-cert", what))
+    if values["smtps"] and not certificates:
+        origin = next(one.origin for one in reversed(in_force) if one.name == "smtps")
+        problems.append(Problem(origin, "smtps", "needs a certificate; name one with tls-cert and tls-key"))

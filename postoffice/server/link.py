@@ -3,7 +3,8 @@
 Made by the listener for every connection; the session talks to it and to nothing else of the
 network. It turns bytes into events one at a time, gathers the replies of a pipelined group into one
 write, stops reading when the peer runs ahead of us and stops answering when the peer does not read,
-so that the memory of a session is bounded, and ends sessions that are idle or too slow.
+so that the memory of a session is bounded, and ends sessions that are idle or too slow. It puts TLS between
+itself and the connection when the session asks for it.
 
 When things fail: a lost connection and an expired time limit are raised in the session, at the
 place where it waits for the next event (`Disconnected`, `TimedOut`). RFC 5321 section 4.5.3.2.
@@ -13,22 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 from attrs import frozen
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IPushProducer,
     IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from postoffice.mail.reply import Reply
+from postoffice.mail.client import Tls
+from postoffice.mail.reply import Reply, printable
 from postoffice.smtp.events import Event
 from postoffice.smtp.server import ServerEngine
 
@@ -39,6 +44,8 @@ READ_AHEAD = 128 * 1024
 GRACE = 60.0
 # How long, in seconds, a peer may take to read our last reply once we close.
 LINGER = 10.0
+# How long, in seconds, a client may take to agree on TLS.
+HANDSHAKE = 30.0
 
 
 class Disconnected(Exception):
@@ -47,6 +54,10 @@ class Disconnected(Exception):
 
 class TimedOut(Exception):
     """The client was idle, or slower than the least rate, for too long; the connection is still there."""
+
+
+class HandshakeFailed(Exception):
+    """The client and we did not come to agree on TLS; the connection is closing."""
 
 
 @frozen
@@ -60,26 +71,36 @@ class Pace:
     least_rate: int
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class Link(Protocol):
-    """One connection. The session calls `next_event`, `answer`, `greet` and `close`."""
+    """One connection. The session calls `next_event`, `answer`, `greet`, `start_tls` and `close`.
 
-    def __init__(self, engine: ServerEngine, clock: IReactorTime, pace: Pace) -> None:
+    `tls` is what TLS is made with, `None` where there is none to be had.
+    """
+
+    def __init__(
+        self, engine: ServerEngine, clock: IReactorTime, pace: Pace, tls: TLSMemoryBIOFactory | None = None
+    ) -> None:
         self.engine = engine
         self.clock = clock
         self.pace = pace
+        self.tls = tls
         self._replies: list[bytes] = []
         self._waiting: Deferred[None] | None = None
         self._choked = False
         self._paused = False
         self._lost = False
         self._ended = False
+        self._agreeing = False
+        self._closing = False
         self._watch: IDelayedCall | None = None
         self._pause: tuple[Deferred[None], IDelayedCall] | None = None
         self._idle = pace.idle
         self._heard = 0.0
         self._content_since = 0.0
         self._heard_octets = 0
+        # zope.interface has no intersection of ITCPTransport, IConsumer and IPushProducer.
+        self._transport: Any = None
         self.begin: Callable[[], None] = _nobody
 
     # What the session calls.
@@ -145,11 +166,39 @@ class Link(Protocol):
             replies, self._replies = self._replies, []
             self._transport.write(replies[0] if len(replies) == 1 else b"".join(replies))
 
+    async def start_tls(self) -> Tls:
+        """Encrypt the connection from here on, and tell what with. Errors: `HandshakeFailed`."""
+        assert self.tls is not None, "nobody is offered TLS where there is none"
+        self.flush()
+        plain, secure = self._transport, TLSMemoryBIOProtocol(self.tls, self, False)
+        plain.unregisterProducer()
+        self.transport = self._transport = plain.protocol = secure
+        self._agreeing, self._choked = True, False
+        late = self.clock.callLater(min(HANDSHAKE, self.pace.idle or HANDSHAKE), self._give_up)
+        secure.makeConnection(plain)
+        secure.registerProducer(self, True)
+        try:
+            await self._more()
+        except (Disconnected, TimedOut) as error:
+            self.abort()
+            raise HandshakeFailed(str(error)) from None
+        finally:
+            self._agreeing = False
+            if late.active():
+                late.cancel()
+        return _facts(secure.getHandle())
+
     def close(self) -> None:
         """Write what is left and close; a peer that does not read it is cut off after `LINGER`."""
-        self.flush()
-        if self._lost:
+        if self._agreeing:
+            self.abort()
             return
+        self.flush()
+        if self._lost or self._closing:
+            return
+        self._closing = True
+        # TLS says goodbye only when nobody registered is left that might write.
+        self._transport.unregisterProducer()
         self._transport.loseConnection()
         self._cancel_watch()
         self._watch = self.clock.callLater(LINGER, self._transport.abortConnection)
@@ -162,8 +211,7 @@ class Link(Protocol):
     # What Twisted calls.
 
     def connectionMade(self) -> None:
-        # zope.interface has no intersection of ITCPTransport, IConsumer and IPushProducer.
-        self._transport = cast(Any, self.transport)
+        self._transport = self.transport
         self._transport.registerProducer(self, True)
         self._heard = self.clock.seconds()
         if self.pace.idle or self.pace.least_rate:
@@ -179,6 +227,9 @@ class Link(Protocol):
         elif not self._paused and self.engine.buffered > READ_AHEAD:
             self._paused = True
             self._transport.pauseProducing()
+
+    def handshakeCompleted(self) -> None:
+        self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
@@ -231,6 +282,11 @@ class Link(Protocol):
         if waiting is not None:
             waiting.callback(None)
 
+    def _give_up(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.errback(TimedOut("the handshake took too long"))
+
     def _resume(self) -> None:
         assert self._pause is not None, "the call is cancelled with the pause"
         (paused, _), self._pause = self._pause, None
@@ -268,5 +324,21 @@ def _nobody() -> None:
     """Stands where the factory puts what begins the conversation."""
 
 
+def _facts(connection: SSL.Connection) -> Tls:
+    name = connection.get_servername()
+    return Tls(
+        connection.get_protocol_version_name(),
+        connection.get_cipher_name() or "",
+        connection.get_cipher_bits() or 0,
+        None if name is None else printable(name.decode("latin-1"), 255),
+    )
+
+
 def _why(reason: Failure) -> str:
-    return "connection closed" if isinstance(reason.value, ConnectionDone) else str(reason.value)
+    error = reason.value
+    if isinstance(error, ConnectionDone):
+        return "connection closed"
+    if isinstance(error, SSL.Error) and error.args and error.args[0]:
+        # The queue of OpenSSL: library, function and reason of each error, the first of them the cause.
+        return str(error.args[0][0][2])
+    return str(error)

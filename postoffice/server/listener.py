@@ -1,9 +1,10 @@
 """The listener: who may open a session, and everything a session needs to begin.
 
 A factory for one listening address, made by the assembly; all of them share one `Doorkeeper`, which
-counts sessions. A connection is turned away here before any engine is made for it.
+counts sessions. A connection is turned away here before any engine or TLS is made for it.
 
-When things fail: too many sessions are answered with 451 4.3.2 and closed.
+When things fail: too many sessions are answered with 451 4.3.2, or where a connection begins with TLS with
+nothing, and closed.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from postoffice.interfaces import IDirectory, IPolicy
+from postoffice.interfaces import IDirectory, IEncryption, IPolicy
 from postoffice.mail.client import Client
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
@@ -134,6 +136,7 @@ class SmtpFactory(Factory):
         directory: IDirectory,
         policy: IPolicy,
         intake: Intake,
+        encryption: IEncryption,
     ) -> None:
         self.settings = settings
         self.pace = pace
@@ -142,6 +145,8 @@ class SmtpFactory(Factory):
         self.policy = policy
         self.intake = intake
         self.clock: IReactorTime = intake.clock
+        self.encryption = encryption
+        self._tls = TLSMemoryBIOFactory(encryption, False, self, self.clock)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         settings = self.settings
@@ -152,14 +157,18 @@ class SmtpFactory(Factory):
             journal.refused(client, "session", refused, why)
             if journal.auditing:
                 journal.audit(client, 0, "CONN", refused.code, why)
-            return _Turned(refused)
+            return _Turned(None if settings.door == "smtps" else refused)
+        tls = self._tls if self.encryption.offered else None
+        if tls is None and settings.door == "smtps":
+            # The certificate was taken away while we run.
+            return _Turned(None)
         engine = ServerEngine(
             bare_newline=settings.bare_newline,
             max_size=settings.size,
             require_helo=settings.require_helo,
             offered=settings.offered,
         )
-        link = Link(engine, self.clock, self.pace)
+        link = Link(engine, self.clock, self.pace, tls)
         link.begin = partial(self._begin, link, client)
         return link
 
@@ -219,12 +228,13 @@ def plain_ip(text: str) -> str:
 
 
 class _Turned(Protocol):
-    """Says why and closes."""
+    """Says why, where that can be said without TLS, and closes."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply | None) -> None:
         self._reply = reply
 
     def connectionMade(self) -> None:
         assert self.transport is not None
-        self.transport.write(self._reply.encode())
+        if self._reply is not None:
+            self.transport.write(self._reply.encode())
         self.transport.loseConnection()

@@ -26,7 +26,7 @@ from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.lingering import linger
-from postoffice.server.link import Disconnected, Link, TimedOut
+from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
 from postoffice.smtp.events import (
     Chunk,
     Content,
@@ -45,6 +45,7 @@ from postoffice.smtp.events import (
     Rcpt,
     Refused,
     Reset,
+    StartTls,
     Verify,
 )
 
@@ -52,6 +53,7 @@ OK = Reply(250, (0, 0), "OK")
 SENDER_OK = Reply(250, (1, 0), "Sender OK")
 RECIPIENT_OK = Reply(250, (1, 5), "Recipient OK")
 GO_AHEAD = Reply(354, None, "End data with <CRLF>.<CRLF>")
+START_TLS = Reply(220, (0, 0), "Go ahead with TLS")
 BYE = Reply(221, (0, 0), "Goodbye")
 RELAY_DENIED = Reply(550, (7, 1), "We do not relay mail for you to that domain")
 TOO_MANY_RECIPIENTS = Reply(452, (5, 3), "Too many recipients, send the rest in another transaction")
@@ -97,10 +99,10 @@ class SessionSettings:
         first = f"{self.host} ESMTP Postoffice greets {client.name or f'[{client.ip}]'}"
         return f"{first}\n{self.banner}" if self.banner else first
 
-    @property
-    def extensions(self) -> str:
-        """The text of the answer to EHLO."""
-        return f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nHELP"
+    def extensions(self, offered: frozenset[bytes]) -> str:
+        """The text of the answer to EHLO; `offered` are the commands that not everybody may use."""
+        lines = f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nHELP"
+        return f"{lines}\nSTARTTLS" if b"STARTTLS" in offered else lines
 
 
 class Transaction:
@@ -132,6 +134,8 @@ class Session:
     ) -> None:
         self.link = link
         self.client = client
+        # The client as we know it without having heard anything of it.
+        self.met = client
         self.settings = settings
         self.directory = directory
         self.policy = policy
@@ -152,6 +156,8 @@ class Session:
         link = self.link
         how = "closed"
         try:
+            if self.settings.door == "smtps":
+                await self._secure()
             if not await self._meet():
                 return
             self._welcome()
@@ -173,6 +179,8 @@ class Session:
                         link.flush()
                         stored, self.stored = self.stored, None
                         stored.pass_on()
+                    elif link.engine.securing:
+                        await self._secure()
             if self.stopping and not link.engine.closing:
                 link.push(SHUTDOWN)
                 how = "shutdown"
@@ -180,6 +188,9 @@ class Session:
             how = "timeout"
             self.journal.refused(self.client, "session", IDLE, f"timed out: {timeout}")
             link.push(IDLE)
+        except HandshakeFailed as failure:
+            how = "no TLS"
+            self.journal.handshake_failed(self.client, str(failure))
         except (Disconnected, CancelledError):
             how = "shutdown" if self.stopping else "EOF"
         finally:
@@ -212,13 +223,30 @@ class Session:
         """
         self._meeting = Deferred.fromCoroutine(self.policy.client(self.client))
         try:
-            self.client = await self._meeting
+            self.client = self.met = await self._meeting
+            self._offer()
             return True
         except Turned as turned:
             await self._turn_away(turned)
             return False
         finally:
             self._meeting = None
+
+    async def _secure(self) -> None:
+        """Encrypt the session, and forget all that the client said (RFC 3207 section 4.2).
+
+        Errors: `HandshakeFailed`.
+        """
+        tls = await self.link.start_tls()
+        self.link.engine.secured()
+        self.client = self.met = evolve(self.met, tls=tls)
+        self._offer()
+
+    def _offer(self) -> None:
+        """Tell the engine which of the commands that are not for everybody this client may use now."""
+        may_encrypt = self.link.tls is not None and self.client.tls is None
+        offered = self.settings.offered
+        self.link.engine.offered = offered | {b"STARTTLS"} if may_encrypt else offered
 
     async def _turn_away(self, turned: Turned) -> None:
         self.journal.refused(self.client, "session", turned.reply, turned.why)
@@ -283,7 +311,9 @@ class Session:
         client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
         await self.policy.helo(client)
         self.client = client
-        return Reply(250, None, self.settings.extensions if event.extended else self.settings.host)
+        if not event.extended:
+            return Reply(250, None, self.settings.host)
+        return Reply(250, None, self.settings.extensions(self.link.engine.offered))
 
     async def _mail(self, event: Mail) -> Reply:
         self._drop_transaction()
@@ -403,6 +433,10 @@ class Session:
     async def _help(self, event: Help) -> Reply:
         return HELP
 
+    async def _start_tls(self, event: StartTls) -> Reply:
+        self._drop_transaction()
+        return START_TLS
+
     async def _debug(self, event: Debug) -> Reply:
         settings, transaction = self.settings, self.transaction
         lines = [f"Version: Postoffice {__version__}", f"Host: {settings.host}", *settings.disclosure]
@@ -434,6 +468,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Expand: Session._expand,
     Help: Session._help,
     Debug: Session._debug,
+    StartTls: Session._start_tls,
     Quit: Session._quit,
     Other: Session._other,
     Refused: Session._refused,

@@ -253,10 +253,11 @@ class Journal:
 
     def admitted(self, client: Client) -> None:
         may = "it may relay" if client.may_relay else "it may not relay"
+        tls = f" using {client.tls}" if client.tls else ""
         self._note(
             "info",
             "admitted",
-            f"session with {client} on {client.door}: {may}",
+            f"session with {client} on {client.door}{tls}: {may}",
             client=str(client),
             door=client.door,
             may_relay=client.may_relay,
@@ -301,6 +302,16 @@ class Journal:
             info=info,
         )
 
+    def handshake_failed(self, client: Client, why: str) -> None:
+        self._note(
+            "info",
+            "handshake_failed",
+            f"TLS handshake with {client} failed: {printable(why)}",
+            client=str(client),
+            door=client.door,
+            why=why,
+        )
+
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         recipients = envelope.recipients
         sender = path(envelope.sender)
@@ -318,6 +329,7 @@ class Journal:
             door=client.door,
             protocol=client.keyword,
             tls=str(client.tls or ""),
+            server_name=client.tls.server_name if client.tls else None,
         )
 
     def settled(

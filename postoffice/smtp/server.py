@@ -134,6 +134,11 @@ class ServerEngine:
         """The connection is to be closed once what was returned is written; nothing is read any more."""
         return self._phase is Phase.CLOSED
 
+    @property
+    def securing(self) -> bool:
+        """STARTTLS was answered 220: what comes next is TLS, until `secured`."""
+        return self._phase is Phase.TLS
+
     def receive(self, data: bytes) -> None:
         """Take bytes from the client, as many as came. No bytes mean nothing (not the end)."""
         if self._phase is Phase.TLS:

@@ -134,7 +134,6 @@ class Values(SynchronousTestCase):
                 "msp": (Tcp("0.0.0.0", 587), Tcp("::", 587)),
                 "msp=0": (),
                 "msp=127.0.0.1:26": (Tcp("127.0.0.1", 26),),
-                "smtps=1": (Tcp("0.0.0.0", 465), Tcp("::", 465)),
                 "web=[::1]:80": (Tcp("::1", 80),),
             }
         )
@@ -351,6 +350,11 @@ class Errors(SynchronousTestCase):
     def test_certificates_have_keys(self) -> None:
         self.assertEqual(read("tls-cert=/c\ntls-key=/k").tls_key, ("/k",))
         self.assertIn("give each certificate its key", self.problem("tls-cert=/c"))
+
+    def test_implicit_tls_needs_a_certificate(self) -> None:
+        settings = read("smtps\ntls-cert=/c\ntls-key=/k")
+        self.assertEqual(settings.smtps, (Tcp("0.0.0.0", 465), Tcp("::", 465)))
+        self.assertEqual(self.problem("smtps=1"), "needs a certificate; name one with tls-cert and tls-key")
 
 
 class Properties(SynchronousTestCase):

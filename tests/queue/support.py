@@ -105,6 +105,9 @@ class Journal:
     def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
         self.facts.append(("wrong number", f"{address}: {reply}"))
 
+    def handshake_failed(self, client: Client, why: str) -> None:
+        self.facts.append(("handshake failed", f"{client}: {why}"))
+
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         self.facts.append(("accepted", letter_id))
 

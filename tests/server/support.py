@@ -26,7 +26,8 @@ from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
 from postoffice.server.session import SessionSettings
-from postoffice.watched import Unreadable
+from postoffice.services.tls import Certificates, Pair
+from postoffice.watched import Unreadable, Watch
 from tests.doubles import StaticResolver
 from tests.queue.support import Directory, Office
 
@@ -55,9 +56,16 @@ class Door:
             clock,
             self._left,
         )
+        self.certificates = Certificates(Watch(clock.seconds, self.office.journal.warning))
         settings = SessionSettings("mx.example.org", recipients=5, errors=4, size=5000)
         self.factory = SmtpFactory(
-            settings, Pace(300.0, 50), self.doorkeeper, Directory(), self.policy(), self.intake
+            settings,
+            Pace(300.0, 50),
+            self.doorkeeper,
+            Directory(),
+            self.policy(),
+            self.intake,
+            self.certificates,
         )
 
     def _left(self, directory: str) -> int:
@@ -82,6 +90,10 @@ class Door:
     def change(self, **settings: object) -> None:
         """Other settings for the sessions to come."""
         self.factory.settings = evolve(self.factory.settings, **settings)
+
+    def secure(self, *pairs: Pair) -> None:
+        """Have certificates, for the sessions to come."""
+        self.certificates.take(self.certificates.read(pairs))
 
     def visit(self, ip: str = INSIDE) -> Visit:
         """Connect."""
@@ -117,6 +129,8 @@ class Visit:
         protocol = door.factory.buildProtocol(self.transport.getPeer())
         self.protocol = protocol
         self.clock = door.office.clock
+        # As a connection has it: whom the bytes go to, which STARTTLS changes.
+        self.transport.protocol = protocol
         protocol.makeConnection(self.transport)
 
     @property
@@ -126,7 +140,7 @@ class Visit:
 
     def send(self, data: bytes) -> bytes:
         """Send bytes; what came back at once."""
-        self.protocol.dataReceived(data)
+        self.transport.protocol.dataReceived(data)
         return self.heard()
 
     def heard(self) -> bytes:
@@ -141,7 +155,7 @@ class Visit:
 
     def leave(self) -> None:
         """Close the connection from the client's side, and let go of what the server keeps for it."""
-        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.transport.protocol.connectionLost(Failure(ConnectionDone()))
 
     def play(self, dialogue: str) -> None:
         """Hold a dialogue; the first answer that differs is an AssertionError with both texts."""

@@ -26,8 +26,10 @@ from postoffice.mail.reply import Reply
 from postoffice.smtp.events import (
     Auth,
     AuthResponse,
+    Chunk,
     Content,
     Data,
+    EndOfChunk,
     EndOfContent,
     Event,
     Helo,
@@ -51,6 +53,8 @@ STATES: Mapping[bytes, tuple[bytes, ...]] = {
     b"transaction": (EHLO, b"MAIL FROM:<a@b.test>\r\n"),
     b"recipient": (EHLO, ENVELOPE[len(EHLO) :]),
     b"data": (EHLO, ENVELOPE[len(EHLO) :] + b"DATA\r\n"),
+    b"bdat": (EHLO, ENVELOPE[len(EHLO) :] + b"BDAT 40 LAST\r\n"),
+    b"chunks": (EHLO, ENVELOPE[len(EHLO) :] + b"BDAT 10\r\n012345\r\n\r"),
     b"auth": (EHLO, b"AUTH LOGIN\r\n"),
 }
 """The groups that lead to a state; in the first of them the client does not wait for the banner."""
@@ -74,8 +78,10 @@ OK = Reply(250, (0, 0), "OK\nand more")
 def answer(event: Event) -> Reply:
     """A session that says yes, but for what the client itself asks to have refused."""
     match event:
-        case Refused(_, reply) | EndOfContent(_, Reply() as reply):
+        case Refused(_, reply) | EndOfContent(_, Reply() as reply) | EndOfChunk(_, Reply() as reply):
             return reply
+        case EndOfChunk(size=13) | EndOfContent(size=13):
+            return Reply(452, (3, 1), "Unlucky")
         case Helo(name="away"):
             return Reply(521, (3, 2), "No mail here")
         case Mail(sender=who) if who is not None and who.local == "nobody":
@@ -117,12 +123,11 @@ class Told:
         """Answer until the engine wants more, and look at everything on the way."""
         while (event := self.engine.next_event()) is not None:
             self.look_at(event)
-            if type(event) is Content:
-                if self.events and type(self.events[-1]) is Content:
-                    event = Content(self.events.pop().data + event.data)  # type: ignore[union-attr]
-                self.events.append(event)
-                continue
+            if type(event) is Content and self.events and type(self.events[-1]) is Content:
+                event = Content(self.events.pop().data + event.data)  # type: ignore[union-attr]
             self.events.append(event)
+            if type(event) is Content or type(event) is Chunk:
+                continue
             said = self.engine.answer(answer(event))
             if said:
                 check_reply(said)
@@ -145,7 +150,7 @@ class Told:
         depends on how it was cut."""
         kept: list[Event] = []
         for event in self.events:
-            if isinstance(event, EndOfContent) and event.defect and kept and type(kept[-1]) is Content:
+            if isinstance(event, EndOfContent | EndOfChunk) and event.defect and type(kept[-1]) is Content:
                 kept.pop()
             kept.append(event)
         if kept and type(kept[-1]) is Content:
@@ -220,7 +225,13 @@ def decoded(data: bytes) -> bytes | None:
     if not end:
         return None
     lines = [line[1:] if line.startswith(b".") else line for line in text.split(b"\r\n")[1:]]
-    return b"".join(line.replace(b"\r", b"").replace(b"\n", b"\r\n") + b"\r\n" for line in lines)
+    return normal(b"".join(line + b"\r\n" for line in lines))
+
+
+def normal(text: bytes) -> bytes:
+    """A text in CRLF lines, and no other CR or LF."""
+    text = text.replace(b"\r", b"").replace(b"\n", b"\r\n")
+    return text if text.endswith(b"\n") or not text else text + b"\r\n"
 
 
 def check(data: bytes, engine: type[ServerEngine] = ServerEngine) -> None:
@@ -246,12 +257,15 @@ def check(data: bytes, engine: type[ServerEngine] = ServerEngine) -> None:
         assert one.sent == many.sent, "cut up, it is answered differently"
         assert one.engine.closing == many.engine.closing, "cut up, it ends differently"
     if state == b"data":
-        check_content(one, decoded(b"".join(groups)))
+        check_content(one, Data, decoded(b"".join(groups)))
+    elif state == b"bdat":
+        chunk = b"".join(groups)[:40]
+        check_content(one, Chunk, normal(chunk) if len(chunk) == 40 else None)
 
 
-def check_content(told: Told, expected: bytes | None) -> None:
+def check_content(told: Told, begin: type[Event], expected: bytes | None) -> None:
     """The first letter of a session is what was expected of it."""
-    begun = next((at for at, event in enumerate(told.events) if type(event) is Data), None)
+    begun = next((at for at, event in enumerate(told.events) if type(event) is begin), None)
     if begun is None:
         return
     after = told.events[begun + 1 :]

@@ -171,8 +171,7 @@ class Session:
                 else:
                     reply = await self._reply(event)
                     if self.journal.auditing:
-                        known = type(event) is not Other and (type(event) is not Refused or event.verb != "")
-                        self.audit.answered(self.client, link.engine.line, known, reply)
+                        self._record(event, reply)
                     link.answer(reply)
                     if self.stored is not None:
                         # Only now, so that no client waits for what the queue begins at once.
@@ -253,7 +252,7 @@ class Session:
         if self.journal.auditing:
             self.audit.connected(self.client, turned.reply.code, turned.why)
         if turned.stay and self.may_stay():
-            await linger(self.link, turned.reply)
+            await linger(self.link, turned.reply, self._record)
         else:
             self.link.greet(turned.reply)
 
@@ -281,6 +280,12 @@ class Session:
                 )
                 return TOO_MANY_ERRORS
         return reply
+
+    def _record(self, event: Event, reply: Reply) -> None:
+        """The audit record of a command, where it is wanted."""
+        if self.journal.auditing:
+            known = type(event) is not Other and (type(event) is not Refused or event.verb != "")
+            self.audit.answered(self.client, self.link.engine.line, known, reply)
 
     def _what(self, event: Event) -> str:
         """The command of an event with its argument, for the log."""

@@ -227,6 +227,7 @@ def make_front(settings: Settings, host: str, directory: Directory, parts: Parts
         open_relay=settings.relay,
         bare_newline=settings.bare_newline,
         require_helo=settings.require_helo,
+        lenient_order=settings.lenient_order,
         disclosure=tuple(in_force(settings)) if settings.debug else (),
     )
     pace = Pace(settings.timeout, settings.min_rate)

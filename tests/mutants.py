@@ -174,6 +174,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.smtp.test_server.Chunks.test_A4_a_refused_chunk_ends_the_transaction",
     ),
     Mutant(
+        "C3_success_for_strangers",
+        "postoffice/server/transaction.py",
+        "event.notify if known else without_success(event.notify)",
+        "event.notify",
+        "tests.server.test_transaction.Reports.test_C3_strangers_are_not_told_that_a_letter_arrived",
+    ),
+    Mutant(
         "A5_behind_auth_response",
         "postoffice/smtp/server.py",
         "        self._move = EXCHANGE\n        if self._lines:\n",

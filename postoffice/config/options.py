@@ -82,7 +82,7 @@ _CONVERSATION = (
     Option("minfree", values.SPACE, NOW, "10m", "with less free space letters are put off; 0 for no limit"),
     Option("hops", values.COUNT, NOW, "100", "more Received headers than this are a loop; 0 for no limit"),
     Option("require-helo", values.FLAG, NOW, "0", "insist on HELO or EHLO before MAIL"),
-    Option("lenient-order", values.FLAG, LATER, "0", "answer 250 to RCPT before MAIL, and drop it"),
+    Option("lenient-order", values.FLAG, NOW, "0", "answer 250 to RCPT before MAIL, and drop it"),
     Option("bare-newline", values.BARE_NEWLINE, NOW, "normalize",
            "what to do with bare CR and LF in a letter"),
     Option("debug", values.FLAG, NOW, "0", "enable the DEBUG command, which discloses settings"),

@@ -167,6 +167,7 @@ class SmtpFactory(Factory):
             max_size=settings.size,
             require_helo=settings.require_helo,
             offered=settings.offered,
+            lenient_order=settings.lenient_order,
         )
         link = Link(engine, self.clock, self.pace, tls)
         link.begin = partial(self._begin, link, client)

@@ -21,12 +21,12 @@ from postoffice import __version__
 from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
-from postoffice.mail.envelope import Body, Envelope
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
+from postoffice.server.transaction import Transaction
 from postoffice.smtp.events import (
     Chunk,
     Content,
@@ -86,6 +86,7 @@ class SessionSettings:
     open_relay: bool = False
     bare_newline: Literal["normalize", "reject"] = "normalize"
     require_helo: bool = False
+    lenient_order: bool = False
     # What DEBUG tells besides the envelope; without it there is no DEBUG.
     disclosure: tuple[str, ...] = ()
 
@@ -101,23 +102,10 @@ class SessionSettings:
 
     def extensions(self, offered: frozenset[bytes]) -> str:
         """The text of the answer to EHLO; `offered` are the commands that not everybody may use."""
-        lines = f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nHELP"
+        limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
+        words = f"PIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING{limits}\nHELP"
+        lines = f"{self.host}\n{words}"
         return f"{lines}\nSTARTTLS" if b"STARTTLS" in offered else lines
-
-
-class Transaction:
-    """What one MAIL began: its sender and the recipients accepted so far."""
-
-    __slots__ = ("body", "over", "put_off", "recipients", "sender")
-
-    def __init__(self, mail: Mail, put_off: Refusal | None) -> None:
-        self.sender: Address | None = mail.sender
-        self.body: Body = mail.body
-        # The answer to DATA.
-        self.put_off = put_off
-        # Recipients that were too many.
-        self.over = 0
-        self.recipients: dict[tuple[str, str], Address] = {}
 
 
 class Session:
@@ -331,10 +319,9 @@ class Session:
     async def _rcpt(self, event: Rcpt) -> Reply:
         transaction = self.transaction
         assert transaction is not None, "the engine lets no RCPT through before MAIL"
-        recipients = transaction.recipients
         address = event.recipient
         limit = self.settings.recipients
-        if limit and len(recipients) >= limit:
+        if limit and len(transaction.recipients) >= limit:
             transaction.over += 1
             if transaction.over == 1:
                 raise Refusal(TOO_MANY_RECIPIENTS, f"more than {limit} in one transaction")
@@ -346,8 +333,7 @@ class Session:
             await self.policy.recipient(self.client, transaction.sender, address)
         else:
             raise Refusal(RELAY_DENIED)
-        # A recipient that is named twice gets one copy.
-        recipients.setdefault((address.local, address.domain_key), address)
+        transaction.add(event, self.client.may_relay)
         return RECIPIENT_OK
 
     async def _resolve(self, transaction: Transaction, address: Address) -> None:
@@ -369,8 +355,8 @@ class Session:
         assert transaction is not None, "the engine lets no content through without a recipient"
         if transaction.put_off is not None:
             raise transaction.put_off
-        await self.policy.content(self.client, transaction.sender, tuple(transaction.recipients.values()))
-        envelope = Envelope(transaction.sender, tuple(transaction.recipients.values()), transaction.body)
+        envelope = transaction.envelope()
+        await self.policy.content(self.client, envelope.sender, envelope.recipients)
         self.incoming = self.intake.begin(self.client, envelope)
 
     async def _content(self, event: Content) -> None:

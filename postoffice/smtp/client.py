@@ -17,7 +17,9 @@ anything that is no SMTP postpone the recipients about which nothing is settled,
 
 With PIPELINING (RFC 2920) the commands of a transaction go out in groups of at most `GROUP`, DATA in the
 last; where all recipients were refused and DATA is answered 354 all the same, the engine sends the lone dot.
-SIZE (RFC 1870) is declared where offered; a letter larger than the host takes fails without being tried.
+LIMITS (RFC 9422) are kept: recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the
+session is not `reusable`. SIZE (RFC 1870) is declared where offered; a letter larger than the host takes
+fails without being tried.
 A letter with 8-bit content goes to a host without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on
 unharmed, while a conversion would break signatures and a refusal would lose the letter.
 
@@ -53,15 +55,16 @@ NONSENSE = (5, 0)
 
 _NO_QUIT = frozenset(("DATA", "end of data", "QUIT"))
 _EXTENSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?: +(.*))?\Z")
+_LIMIT = re.compile(r"(RCPTMAX|MAILMAX)=([0-9]{1,6})\Z", re.ASCII | re.IGNORECASE)
 _SIZE = re.compile(r"[0-9]{1,20}\Z", re.ASCII)
 
 
 @define
 class _Transaction:
-    """What is under way. `paths` holds each recipient as it is written, None for one that cannot be."""
+    """What is under way. `paths` holds each recipient as it is written, None for one that is not."""
 
     mail: bytes
-    paths: tuple[bytes | None, ...]
+    paths: list[bytes | None]
     outcomes: list[Outcome | None]
     next: int = 0
     mail_sent: bool = False
@@ -81,6 +84,7 @@ class ClientEngine:
 
     def __init__(self, name: str, where: str = "") -> None:
         self.extensions: dict[str, str] = {}
+        self._limits: dict[str, int] = {}
         self._name = name.encode("ascii", "replace")
         self._where = where
         self._buffer = AnswerBuffer()
@@ -92,6 +96,7 @@ class ClientEngine:
         self._left_over = False
         self._greeted = False
         self._broken = False
+        self._mails = 0
 
     @property
     def awaiting(self) -> Awaited:
@@ -100,9 +105,17 @@ class ClientEngine:
 
     @property
     def reusable(self) -> bool:
-        """Whether `begin` may be called: greeted, nothing under way, and the host said nothing unasked."""
+        """Whether `begin` may be called: greeted, nothing under way, and the host said nothing unasked.
+
+        A host that takes only so many letters in a session says so with LIMITS (RFC 9422).
+        """
         under_way = self._transaction or self._pending or self._events or self._buffer
-        return self._greeted and not self._broken and not under_way
+        return (
+            self._greeted
+            and not self._broken
+            and not under_way
+            and (not self._limits or self._mails < self._limits.get("MAILMAX", self._mails + 1))
+        )
 
     def receive(self, data: bytes) -> None:
         """Take what the host sent."""
@@ -136,11 +149,15 @@ class ClientEngine:
         """Start a transaction for a letter of `size` octets. Only while `reusable`."""
         assert self.reusable, "begin() out of turn"
         sender = _path(path(envelope.sender))
-        recipients = tuple(_path(path(recipient)) for recipient in envelope.recipients)
+        recipients = [_path(path(recipient)) for recipient in envelope.recipients]
         refusal = self._refusal(sender, size)
         outcomes: list[Outcome | None] = [
             refusal or (None if recipient else Failed(_unwritable("recipient"))) for recipient in recipients
         ]
+        most = self._limits.get("RCPTMAX", 0) if self._limits else 0
+        if most and len(recipients) > most:
+            self._put_off(recipients, outcomes, most)
+        self._mails += 1
         if sender is None or all(outcomes):
             self._events.append(Finished(tuple(outcome for outcome in outcomes if outcome)))
             return b""
@@ -178,6 +195,13 @@ class ClientEngine:
         """
         if not self._broken:
             self._break(reply, "" if ours else self._where)
+
+    def _put_off(self, recipients: list[bytes | None], outcomes: list[Outcome | None], most: int) -> None:
+        """Leave out the recipients that are more than the host takes at once."""
+        reply = Reply(452, (5, 3), f"the host takes at most {most} recipients at once")
+        for at in range(most, len(recipients)):
+            recipients[at] = None
+            outcomes[at] = outcomes[at] or Postponed(reply, self._where)
 
     def _refusal(self, sender: bytes | None, size: int) -> Outcome | None:
         """Why a letter cannot go to this host at all."""
@@ -258,6 +282,9 @@ class ClientEngine:
             for line in answer.lines[1:]:
                 if found := _EXTENSION.match(line):
                     self.extensions[found[1].upper()] = printable(found[2] or "")
+            for word in self.extensions.get("LIMITS", "").split():
+                if (limit := _LIMIT.match(word)) and int(limit[2]):
+                    self._limits[limit[1].upper()] = int(limit[2])
         self._on_helo(answer)
 
     def _on_helo(self, answer: Answer) -> None:

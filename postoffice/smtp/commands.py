@@ -44,10 +44,16 @@ _AUTH = re.compile(r"([A-Za-z0-9_-]{1,20})(?: ([A-Za-z0-9+/=]+))?\Z").match
 MAIL_PARAMETERS: grammar.ParameterTable = {
     b"SIZE": ("size", grammar.parse_size),
     b"BODY": ("body", grammar.parse_body),
+    b"RET": ("ret", grammar.parse_ret),
+    b"ENVID": ("envid", grammar.parse_envid),
+    b"AUTH": ("auth", grammar.check_auth),
 }
-"""Parameters of MAIL by keyword; the names are attributes of `Mail`."""
+"""Parameters of MAIL by keyword; the names are attributes of `Mail`, but for `auth`, which has no effect."""
 
-RCPT_PARAMETERS: grammar.ParameterTable = {}
+RCPT_PARAMETERS: grammar.ParameterTable = {
+    b"NOTIFY": ("notify", grammar.parse_notify),
+    b"ORCPT": ("orcpt", grammar.parse_orcpt),
+}
 """Parameters of RCPT by keyword; the names are attributes of `Rcpt`."""
 
 
@@ -71,7 +77,9 @@ def _mail(argument: bytes) -> Event:
     sender, rest = grammar.parse_reverse_path(argument[5:].lstrip())
     if not rest:
         return Mail(sender)
-    return Mail(sender, **grammar.parse_parameters(rest, MAIL_PARAMETERS))
+    parameters = grammar.parse_parameters(rest, MAIL_PARAMETERS)
+    parameters.pop("auth", None)
+    return Mail(sender, **parameters)
 
 
 def _rcpt(argument: bytes) -> Event:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Body
+from postoffice.mail.envelope import Body, Ret
 from postoffice.mail.reply import Reply
 
 
@@ -26,19 +26,24 @@ class Helo:
 class Mail:
     """MAIL: a new transaction. The one before it is over, however this event is answered.
 
-    `sender` `None` is the null sender; `size` is the SIZE that was declared, in octets.
+    `sender` `None` is the null sender; `size` is the SIZE that was declared, in octets; `ret` and `envid` are
+    as in `Envelope`.
     """
 
     sender: Address | None
     size: int | None = None
     body: Body = "7BIT"
+    ret: Ret = ""
+    envid: str = ""
 
 
 @frozen
 class Rcpt:
-    """RCPT, one recipient of the transaction."""
+    """RCPT, one recipient of the transaction; `notify` and `orcpt` are as in `ReportRequest`."""
 
     recipient: Address
+    notify: str = ""
+    orcpt: str = ""
 
 
 @frozen

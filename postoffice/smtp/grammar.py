@@ -34,6 +34,11 @@ UNKNOWN_PARAMETER = Reply(555, (5, 4), "Parameter not recognized")
 BAD_PARAMETER = Reply(501, (5, 4), "A parameter is not well-formed")
 DUPLICATE_PARAMETER = Reply(501, (5, 4), "A parameter is given twice")
 BAD_SIZE = Reply(501, (5, 4), "SIZE takes a number of octets")
+BAD_RET = Reply(501, (5, 4), "RET takes FULL or HDRS")
+BAD_ENVID = Reply(501, (5, 4), "ENVID takes at most 100 characters as xtext")
+BAD_NOTIFY = Reply(501, (5, 4), "NOTIFY takes NEVER, or some of SUCCESS, FAILURE and DELAY")
+BAD_ORCPT = Reply(501, (5, 4), "ORCPT takes an address type, a semicolon and an address as xtext")
+BAD_AUTH = Reply(501, (5, 4), "AUTH takes <> or an address as xtext")
 BAD_BODY = Reply(501, (5, 4), "BODY takes 7BIT or 8BITMIME")
 
 ParameterTable = Mapping[bytes, tuple[str, Callable[[bytes], Any]]]
@@ -51,9 +56,15 @@ _ROUTE = rb"(?:@%b(?>,@%b)*+:)?" % (_DOMAIN, _DOMAIN)
 _PATH = re.compile(rb"<%b%b>(?= |\Z)" % (_ROUTE, _MAILBOX)).match
 _BARE = re.compile(rb"%b(?= |\Z)" % _MAILBOX).match
 _QUOTED_PAIR = re.compile(r"\\(.)")
+_HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*\Z").match
 _DIGITS = re.compile(rb"[0-9]{1,20}\Z").match
 # What could end a comment or an address in the Received field the name is written to is not let in.
+# RFC 3461 section 4; what is encoded is printable ASCII, so that it can stand in a report.
+_XTEXT = rb"(?>[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
+_ENVID = re.compile(rb"%b{1,100}\Z" % _XTEXT).match
+_ORCPT = re.compile(rb"[A-Za-z0-9-]{1,40};%b{1,500}\Z" % _XTEXT).match
+_AUTH = re.compile(rb"(?:<>|%b{1,500})\Z" % _XTEXT).match
 _HOST = re.compile(rb"[!#-'*+./0-9:=?A-Z\[\]^_`a-z{|}~-]{1,255}\Z").match
 
 
@@ -130,6 +141,50 @@ def parse_body(value: bytes) -> str:
     if body not in (b"7BIT", b"8BITMIME"):
         raise Refusal(BAD_BODY)
     return body.decode("ascii")
+
+
+def parse_ret(value: bytes) -> str:
+    """The value of RET (RFC 3461 section 4.3)."""
+    ret = value.upper()
+    if ret not in (b"FULL", b"HDRS"):
+        raise Refusal(BAD_RET)
+    return ret.decode("ascii")
+
+
+def parse_envid(value: bytes) -> str:
+    """The value of ENVID (RFC 3461 section 4.4), as it came."""
+    if not _ENVID(value):
+        raise Refusal(BAD_ENVID)
+    return value.decode("ascii")
+
+
+def parse_notify(value: bytes) -> str:
+    """The value of NOTIFY (RFC 3461 section 4.1): upper case, in the order SUCCESS, FAILURE, DELAY."""
+    given = value.upper().split(b",")
+    if given == [b"NEVER"]:
+        return "NEVER"
+    known = [word for word in (b"SUCCESS", b"FAILURE", b"DELAY") if word in given]
+    if len(known) != len(given):
+        raise Refusal(BAD_NOTIFY)
+    return b",".join(known).decode("ascii")
+
+
+def parse_orcpt(value: bytes) -> str:
+    """The value of ORCPT (RFC 3461 section 4.2), as it came."""
+    if not _ORCPT(value):
+        raise Refusal(BAD_ORCPT)
+    return value.decode("ascii")
+
+
+def check_auth(value: bytes) -> None:
+    """Look at the value of AUTH (RFC 4954 section 5). Nobody's word on who wrote a letter is passed on."""
+    if not _AUTH(value):
+        raise Refusal(BAD_AUTH)
+
+
+def decode_xtext(text: str) -> str:
+    """What xtext stands for: printable ASCII if it was read by one of the parsers above."""
+    return _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), text)
 
 
 def is_host(name: bytes) -> bool:

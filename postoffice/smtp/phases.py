@@ -56,6 +56,9 @@ _IN_TRANSACTION = Bar(Reply(503, (5, 1), "Not while a mail transaction is under 
 _HELO_FIRST = Bar(Reply(503, (5, 1), "Send HELO or EHLO first"))
 _MAIL_FIRST = Bar(Reply(503, (5, 1), "Send MAIL first"))
 _RCPT_FIRST = Bar(Reply(503, (5, 1), "Send RCPT first"))
+EARLY_RECIPIENT = Bar(_MAIL_FIRST.reply)
+"""RCPT before MAIL, which may be let pass."""
+
 _NO_SENDER = Bar(_MAIL_FIRST.reply, error=False)
 _NO_RECIPIENTS = Bar(Reply(554, (5, 1), "No valid recipients"), error=False)
 
@@ -110,7 +113,7 @@ ORDER: dict[Phase, dict[bytes, Move | Bar]] = {
         b"HELO": _STAY_OPEN,
         b"EHLO": _STAY_OPEN,
         b"MAIL": _BEGIN,
-        b"RCPT": _MAIL_FIRST,
+        b"RCPT": EARLY_RECIPIENT,
         b"DATA": _MAIL_FIRST,
         b"BDAT": _MAIL_FIRST,
         b"STARTTLS": _SECURE_OPEN,

@@ -30,11 +30,12 @@ from postoffice.smtp.events import (
     EndOfContent,
     Event,
     Mail,
+    Noop,
     Other,
     Refused,
 )
 from postoffice.smtp.framing import LineBuffer
-from postoffice.smtp.phases import CLOSE, END, EXCHANGE, ORDER, Bar, Move, Phase
+from postoffice.smtp.phases import CLOSE, EARLY_RECIPIENT, END, EXCHANGE, ORDER, Bar, Move, Phase
 
 # Longest command lines in octets without CRLF: RFC 5321 section 4.5.3.1.4 asks for 512 with it, and
 # parameters of extensions add to MAIL and RCPT. For AUTH and its exchange RFC 4954 section 4.
@@ -89,15 +90,17 @@ class _Chunk:
 class ServerEngine:
     """One session. `max_size` is in octets of content as received, 0 for no limit.
 
+    With `lenient_order` a RCPT before MAIL is no error: it comes as a `Noop`, since nothing is done about it.
+
     Feed it with `receive`, send the banner with `greet`, then take events with `next_event` until it
     returns None, answering each but `Content` and `Chunk`; write what `greet` and `answer` return, in order.
     `offered` are the commands of `OPTIONAL` that are known; the session may change it at any time. `line`
     is the last command as it came, without its CRLF.
     """
 
-    __slots__ = ("_authenticated", "_bare_newline", "_chunk", "_chunks", "_decoder", "_first", "_lines",
-                 "_max_size", "_move", "_next", "_phase", "_require_helo", "_secured", "_unanswered", "line",
-                 "offered")  # fmt: skip
+    __slots__ = ("_authenticated", "_bare_newline", "_chunk", "_chunks", "_decoder", "_first",
+                 "_lenient_order", "_lines", "_max_size", "_move", "_next", "_phase", "_require_helo",
+                 "_secured", "_unanswered", "line", "offered")  # fmt: skip
 
     def __init__(
         self,
@@ -105,11 +108,13 @@ class ServerEngine:
         max_size: int = 0,
         require_helo: bool = False,
         offered: frozenset[bytes] = frozenset(),
+        lenient_order: bool = False,
     ) -> None:
         self.offered = offered
         self._bare_newline: BareNewline = bare_newline
         self._max_size = max_size
         self._require_helo = require_helo
+        self._lenient_order = lenient_order
         self._lines = LineBuffer(AUTH_LIMIT)
         self._decoder = ContentDecoder()
         self._chunks = ChunkDecoder()
@@ -283,12 +288,15 @@ class ServerEngine:
             withheld = self._withheld(verb) if verb in OPTIONAL else None
             if withheld is not None:
                 return Refused(name, withheld)
-        if bar is not None:
+        dropped = bar is EARLY_RECIPIENT and self._lenient_order
+        if bar is not None and not dropped:
             return Refused(name, bar.reply, bar.error)
         try:
             event = command(argument.strip())
         except Refusal as refusal:
             return Refused(name, refusal.reply)
+        if dropped:
+            return Noop()
         if type(event) is Mail and event.size and 0 < self._max_size < event.size:
             return Refused(name, DECLARED_TOO_BIG, error=False)
         return event

@@ -312,6 +312,20 @@ class TransactionTests(EngineTests):
         talk.hear(OK + b"552 full\r\n" + b"554 no\r\n")
         self.assertEqual(self.outcomes(talk), (Failed(Reply(552, None, "full"), WHERE),))
 
+    def test_no_more_recipients_than_the_host_takes_at_once(self) -> None:
+        limits = EHLO.replace(b"250 ENH", b"250-LIMITS MAILMAX=2 rcptmax=2 OTHER=1 RCPTMAX=x\r\n250 ENH")
+        for talk in self.talks(limits):
+            sent = talk.begin(envelope(4))
+            self.assertEqual(sent.count(b"RCPT TO"), 2)
+            talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
+            outcomes = self.outcomes(talk)
+            self.assertEqual([type(outcome) for outcome in outcomes], [Delivered] * 2 + [Postponed] * 2)
+            self.assertEqual((outcomes[3].reply.code, outcomes[3].where), (452, WHERE))
+            self.assertTrue(talk.engine.reusable)
+            talk.begin(envelope())
+            talk.hear(OK + OK + b"354 go\r\n" + OK)
+            self.assertFalse(talk.engine.reusable)
+
     def test_groups(self) -> None:
         for talk in self.talks():
             first = talk.begin(envelope(2 * GROUP))

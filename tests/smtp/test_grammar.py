@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.mail.address import Address, path
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp import grammar
-from postoffice.smtp.commands import MAIL_PARAMETERS
+from postoffice.smtp.commands import MAIL_PARAMETERS, RCPT_PARAMETERS
 from postoffice.smtp.grammar import parse_address, parse_parameters, parse_path, parse_reverse_path
 
 LOCAL_64 = b"l" * 64
@@ -218,11 +218,14 @@ class Parameters(SynchronousTestCase):
             (b" size=99999999999999999999", {"size": 10**20 - 1}),
             (b" BODY=7BIT", {"body": "7BIT"}),
             (b"  Body=8bitmime   SIZE=007", {"body": "8BITMIME", "size": 7}),
+            (b" RET=hdrs ENVID=QQ+2B314 AUTH=<>", {"ret": "HDRS", "envid": "QQ+2B314", "auth": None}),
+            (b" ret=FULL AUTH=e+3Dmc2@example.com", {"ret": "FULL", "auth": None}),
+            (b" ENVID=" + b"+41" * 100, {"envid": "+41" * 100}),
         ]:
             self.assertEqual(parse_parameters(data, MAIL_PARAMETERS), values)
 
     def test_unknown(self) -> None:
-        for data in [b" FOO", b" FOO=bar", b" SIZE=1 X-FOO=bar", b" SMTPUTF8", b" AUTH=<>"]:
+        for data in [b" FOO", b" FOO=bar", b" SIZE=1 X-FOO=bar", b" NOTIFY=NEVER", b" BY=1"]:
             self.assertEqual(self.refusal(data), grammar.UNKNOWN_PARAMETER, data)
 
     def test_bad(self) -> None:
@@ -245,9 +248,59 @@ class Parameters(SynchronousTestCase):
             b" SIZE=1 SIZE=1",
             b" size=1 SIZE=2",
             b" BODY=7BIT BODY=7BIT",
+            b" RET",
+            b" RET=ALL",
+            b" ENVID",
+            b" ENVID=",
+            b" ENVID=a=b",
+            b" ENVID=a+b",
+            b" ENVID=a+2b",
+            b" ENVID=a+0D+0AX",
+            b" ENVID=+7F",
+            b" ENVID=+FF",
+            b" ENVID=" + b"x" * 101,
+            b" AUTH",
+            b" AUTH=",
+            b" AUTH=a+0A",
         ]:
             reply = self.refusal(data)
             self.assertEqual((reply.code, reply.enhanced), (501, (5, 4)), data)
+
+    def test_of_recipients(self) -> None:
+        for data, values in [
+            (b" NOTIFY=NEVER", {"notify": "NEVER"}),
+            (b" notify=delay,Success", {"notify": "SUCCESS,DELAY"}),
+            (b" NOTIFY=FAILURE,DELAY,SUCCESS", {"notify": "SUCCESS,FAILURE,DELAY"}),
+            (b" ORCPT=rfc822;bob@example.com", {"orcpt": "rfc822;bob@example.com"}),
+            (b" ORCPT=RFC822;b+40c NOTIFY=FAILURE", {"orcpt": "RFC822;b+40c", "notify": "FAILURE"}),
+        ]:
+            self.assertEqual(parse_parameters(data, RCPT_PARAMETERS), values)
+        for data in [
+            *(
+                b" NOTIFY",
+                b" NOTIFY=",
+                b" NOTIFY=,",
+                b" NOTIFY=NEVER,DELAY",
+                b" NOTIFY=DELAY,DELAY",
+                b" NOTIFY=X",
+            ),
+            *(
+                b" NOTIFY=DELAY,",
+                b" NOTIFY=DELAY NOTIFY=DELAY",
+                b" ORCPT",
+                b" ORCPT=",
+                b" ORCPT=rfc822",
+                b" ORCPT=;a",
+            ),
+            *(b" ORCPT=rfc822;", b" ORCPT=rfc822;a+0D", b" ORCPT=rf c;a", b" ORCPT=rfc822;" + b"x" * 501),
+        ]:
+            reply = self.assertRaises(Refusal, parse_parameters, data, RCPT_PARAMETERS).reply
+            self.assertEqual((reply.code, reply.enhanced), (501, (5, 4)), data)
+
+    @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=100))
+    def test_xtext(self, text: str) -> None:
+        encoded = "".join(c if c.isalnum() else f"+{ord(c):02X}" for c in text)
+        self.assertEqual(grammar.decode_xtext(grammar.parse_envid(encoded.encode())), text)
 
 
 class Hosts(SynchronousTestCase):

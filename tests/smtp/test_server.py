@@ -83,8 +83,9 @@ def engine(
     max_size: int = 0,
     require_helo: bool = False,
     offered: frozenset[bytes] = frozenset(),
+    lenient_order: bool = False,
 ) -> ServerEngine:
-    return ServerEngine(bare_newline, max_size, require_helo, offered)
+    return ServerEngine(bare_newline, max_size, require_helo, offered, lenient_order)
 
 
 class Told(SynchronousTestCase):
@@ -242,7 +243,8 @@ class Dialogues(Told):
                 b"MAIL FROM:<alice@example.org> SIZE=x\r\nMAIL FROM:Alice <alice@example.org>\r\n"
                 + MAIL
                 + b"rcpt to:bob@example.com\r\nRCPT TO:<Postmaster>\r\nRCPT TO:<>\r\n"
-                b"RCPT TO:<bob@example.com> NOTIFY=NEVER\r\n"
+                b"RCPT TO:<bob@example.com> BY=1\r\nRCPT TO:<bob@example.com> NOTIFY=DELAY ORCPT=rfc822;b\r\n"
+                b"MAIL FROM:<> ENVID=x RET=HDRS AUTH=<>\r\n"
             ],
             [
                 Mail(None, 12, "8BITMIME"),
@@ -256,6 +258,8 @@ class Dialogues(Told):
                 Rcpt(Address("Postmaster", "")),
                 Refused("RCPT", grammar.BAD_RECIPIENT),
                 Refused("RCPT", grammar.UNKNOWN_PARAMETER),
+                Rcpt(BOB, "DELAY", "rfc822;b"),
+                Mail(None, ret="HDRS", envid="x"),
             ],
         )
 
@@ -309,6 +313,28 @@ class Dialogues(Told):
                 Refused("RCPT", MAIL_FIRST),
                 Refused("DATA", MAIL_FIRST),
             ],
+        )
+
+    def test_a_recipient_before_the_sender_may_be_dropped(self) -> None:
+        """It is acknowledged, so that no letter may follow that does not go to it."""
+        self.tell(
+            [
+                RCPT + b"DATA\r\n",
+                b"RCPT TO:<>\r\nBDAT 1 LAST\r\nx" + RCPT + b"RSET\r\n",
+                RCPT + MAIL + b"DATA\r\n",
+                RCPT + b"DATA\r\n",
+                b".\r\nMAIL FROM:x y\r\n" + RCPT,
+            ],
+            [
+                Noop(),
+                Refused("DATA", MAIL_FIRST),
+                *(Refused("RCPT", grammar.BAD_RECIPIENT), Refused("BDAT", MAIL_FIRST), Noop(), Reset()),
+                *(Noop(), Mail(ALICE), Refused("DATA", RCPT_FIRST)),
+                *(Rcpt(BOB), Data(), EndOfContent(0)),
+                Refused("MAIL", grammar.UNKNOWN_PARAMETER),
+                Refused("RCPT", MAIL_FIRST, error=False),
+            ],
+            lenient_order=True,
         )
 
     def test_what_ends_a_transaction(self) -> None:

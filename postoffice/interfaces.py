@@ -303,6 +303,16 @@ class IPolicy(Interface):
         """A letter of the client was stored."""
 
 
+class IPasswordHashes(Interface):
+    """What can be said of a password by its hash. Never raises for what a file may hold."""
+
+    def usable(stored: str) -> bool:
+        """Whether it is a hash of a known form, which a password may fit."""
+
+    def verify(stored: str, password: bytes) -> bool:
+        """Whether the password, without NULs, fits the hash. Takes up to seconds: call it in a thread."""
+
+
 class IQueue(Interface):
     """What the doors through which letters come need to know of the queue."""
 
@@ -359,6 +369,9 @@ class IJournal(Interface):
 
     def bounced(letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         """The sender of a letter is told that recipients failed."""
+
+    def logged_in(client: Client, mechanism: str) -> None:
+        """A client has logged in to the account `client.login`."""
 
     auditing: bool = Attribute("whether audit records are wanted; ask before making one")
 

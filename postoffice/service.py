@@ -17,6 +17,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.application.service import MultiService
+from twisted.cred.checkers import ICredentialsChecker
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
@@ -31,6 +32,7 @@ from postoffice.directory.accounts import SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, VirtualMailboxes
 from postoffice.directory.mailboxes import tree_of
+from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
 from postoffice.interfaces import ISpool, SpoolDamaged, SpoolFailed, SpoolFull
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
@@ -45,12 +47,16 @@ from postoffice.server.listener import Doorkeeper, Entrance, Limits, SmtpFactory
 from postoffice.server.local import LocalFactory
 from postoffice.server.local_port import LocalPort, caller_of
 from postoffice.server.office import LocalSettings
+from postoffice.server.portal import Authenticator, make_authenticator
 from postoffice.server.session import SessionSettings
 from postoffice.server.submission import LocalOffice
+from postoffice.server.throttle import Throttle
 from postoffice.services.addresses import MachineAddresses
+from postoffice.services.bounded import BoundedThreads
 from postoffice.services.dns.resolver import Resolver
 from postoffice.services.dns.system import parse_hosts, parse_resolv_conf
 from postoffice.services.eager import EagerReactor
+from postoffice.services.hashes import PasswordHashes
 from postoffice.services.journal import Journal, Sink, open_sink
 from postoffice.services.privileges import (
     Account,
@@ -62,6 +68,7 @@ from postoffice.services.privileges import (
 )
 from postoffice.services.sockets import Sockets
 from postoffice.services.stall import StallMeter, thread_waited
+from postoffice.services.system_passwords import PamPasswords, ShadowPasswords
 from postoffice.services.tls import Certificates, Pair, Unusable
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
@@ -72,6 +79,9 @@ NOT_TAKEN_OVER = "the configuration was not taken over, the one before stays in 
 
 # Deliveries to mailboxes at once; each waits for the disk.
 MAILBOX_THREADS = 16
+# Passwords that are checked at once, and those that wait for it: more are refused for now.
+PASSWORD_THREADS = 4
+PASSWORDS_WAITING = 60
 # Seconds that attempts under way, and letters coming in, may take once we are asked to stop.
 DRAIN_ATTEMPTS = 5.0
 DRAIN_SESSIONS = 3.0
@@ -101,6 +111,8 @@ class Parts:
     watch: Watch
     spool: ISpool
     threads: ThreadPool
+    passwords: BoundedThreads
+    throttle: Throttle
     remote: RemoteDelivery
     mailbox: MailboxDelivery
     scheduler: Scheduler
@@ -129,9 +141,11 @@ def make_office(
     resolver = Resolver(reactor, name_servers(settings), parse_hosts(_text("/etc/hosts")))
     addresses = world.addresses(reactor.seconds)
     watch = Watch(reactor.seconds, journal.warning)
-    directory = directory_of(settings, host, account, addresses, watch)
+    registry = registry_of(settings, host, account, addresses, watch)
+    directory = registry.directory
     spool = world.spool(settings.spool, reactor)
     threads = ThreadPool(0, MAILBOX_THREADS, "mailboxes")
+    checking = ThreadPool(0, PASSWORD_THREADS, "passwords")
     remote = RemoteDelivery(
         EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random
     )
@@ -156,6 +170,10 @@ def make_office(
         watch=watch,
         spool=spool,
         threads=threads,
+        passwords=BoundedThreads(
+            checking, partial(world.in_thread, reactor, checking), PASSWORD_THREADS + PASSWORDS_WAITING
+        ),
+        throttle=Throttle(reactor.seconds),
         remote=remote,
         mailbox=mailbox,
         scheduler=scheduler,
@@ -163,27 +181,39 @@ def make_office(
         doorkeeper=Doorkeeper(limits(settings), addresses, reactor),
         reactor=reactor,
     )
-    return Office(parts, make_front(settings, host, directory, parts), settings, host, foreground)
+    return Office(parts, make_front(settings, host, registry, parts), settings, host, foreground)
 
 
-def directory_of(
+@frozen
+class Registry:
+    """Whose mail is ours and where it goes: the domains, the users of the virtual ones, and both together."""
+
+    domains: Domains
+    users: VirtualUsers
+    directory: Directory
+
+
+def registry_of(
     settings: Settings,
     host: str,
     account: Account,
     addresses: Callable[[], frozenset[str]],
     watch: Watch,
-) -> Directory:
-    """Whose mail is ours, and where it goes."""
+) -> Registry:
+    """What the settings say of it."""
     own = MailAccount(account.name, account.uid, account.home)
-    return Directory(
-        Domains(LocalNames(host, settings.localdomain), settings.virtual, addresses, watch),
+    domains = Domains(LocalNames(host, settings.localdomain), settings.virtual, addresses, watch)
+    users = VirtualUsers(settings.virtual, watch)
+    directory = Directory(
+        domains,
         (
             SystemMailboxes(SystemUsers(own), settings.mailbox),
-            VirtualMailboxes(VirtualUsers(settings.virtual, watch), settings.vmailbox),
+            VirtualMailboxes(users, settings.vmailbox),
             Postmaster(own, settings.mailbox),
         ),
         settings.relay_host,
     )
+    return Registry(domains, users, directory)
 
 
 def policy_of(settings: Settings, host: str, parts: Parts) -> Policy:
@@ -200,8 +230,26 @@ def policy_of(settings: Settings, host: str, parts: Parts) -> Policy:
     return Policy(Clients(clients, parts.addresses, parts.resolver, access))
 
 
-def make_front(settings: Settings, host: str, directory: Directory, parts: Parts) -> Front:
-    """What meets clients from now on. Errors: LookupError for a group that does not exist."""
+def authenticator_of(settings: Settings, registry: Registry, parts: Parts) -> Authenticator:
+    """Who may log in. Errors: LookupError for a source of accounts that this machine does not have."""
+    domains, run, hashes = registry.domains, parts.passwords, PasswordHashes()
+    make: dict[str, Callable[[], ICredentialsChecker]] = {
+        "virtual": lambda: VirtualPasswords(domains, registry.users, hashes, run),
+        "passwd": lambda: SystemPasswords(domains, ShadowPasswords(hashes).check, run),
+        "pam": lambda: SystemPasswords(domains, PamPasswords().check, run),
+    }
+    of_system = any(source != "virtual" for source in settings.auth)
+    return make_authenticator(
+        registry.directory,
+        [make[source]() for source in settings.auth],
+        parts.throttle,
+        lambda: of_system or domains.any_virtual(),
+    )
+
+
+def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) -> Front:
+    """What meets clients from now on. Errors: LookupError for a group or a source that does not exist."""
+    directory = registry.directory
     intake = Intake(
         parts.spool,
         parts.scheduler,
@@ -229,12 +277,16 @@ def make_front(settings: Settings, host: str, directory: Directory, parts: Parts
         require_helo=settings.require_helo,
         lenient_order=settings.lenient_order,
         disclosure=tuple(in_force(settings)) if settings.debug else (),
+        auth_plaintext=settings.auth_plaintext,
+        auth_any_sender=settings.auth_any_sender,
     )
+    authenticator = authenticator_of(settings, registry, parts)
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
-        there = evolve(conversation, door=name)
-        return SmtpFactory(there, pace, doorkeeper, directory, policy, intake, parts.certificates)
+        there = evolve(conversation, door=name, require_auth=settings.msp_auth and name != "smtp")
+        encryption = parts.certificates
+        return SmtpFactory(there, pace, doorkeeper, directory, policy, intake, encryption, authenticator)
 
     return Front(
         doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
@@ -373,6 +425,7 @@ class Office(MultiService):
             self.fatal(f"cannot listen: {error}")
             return
         parts.threads.start()
+        parts.passwords.start()
         parts.scheduler.start()
         parts.meter.start()
         parts.journal.ready(where)
@@ -386,8 +439,8 @@ class Office(MultiService):
         # The resolved name of the machine is a start's: asking for it holds everything up.
         host = self.host if settings.hostname in ("auto", before.hostname) else host_name(settings)
         try:
-            directory = directory_of(settings, host, parts.account, parts.addresses, parts.watch)
-            front = make_front(settings, host, directory, parts)
+            registry = registry_of(settings, host, parts.account, parts.addresses, parts.watch)
+            front = make_front(settings, host, registry, parts)
             certificates = parts.certificates.read(pairs(settings))
             if settings.log != before.log:
                 journal.reopen(sinks(settings, self.foreground))
@@ -397,7 +450,7 @@ class Office(MultiService):
         parts.resolver.adapt(name_servers(settings))
         parts.remote.adapt(remote_settings(settings, host))
         parts.mailbox.adapt(mailbox_settings(settings, host))
-        parts.scheduler.adapt(directory, queue_settings(settings, host))
+        parts.scheduler.adapt(registry.directory, queue_settings(settings, host))
         parts.doorkeeper.limits = limits(settings)
         parts.certificates.take(certificates)
         self.doors.adapt(front)
@@ -463,6 +516,7 @@ class Office(MultiService):
     async def _end_threads(self) -> None:
         if self.parts.threads.started:
             self.parts.threads.stop()
+        self.parts.passwords.stop()
 
     def stopService(self) -> Deferred[Any]:
         """Finish and close; fires when everything acknowledged is safe and every thread has ended."""

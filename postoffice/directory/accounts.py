@@ -4,19 +4,27 @@ Asked by `postoffice.directory.lookup`. What is returned is always the name as t
 domain's `passwd` file spells it, never as a stranger wrote it, because it becomes part of a path.
 
 When things fail: see `postoffice.watched`; a passwd file that never was readable gives
-`Unreadable`. Password hashes are checked for their presence only, and never kept or logged.
+`Unreadable`. Password hashes are for `postoffice.directory.passwords`; nothing shows or logs them.
 """
 
 from __future__ import annotations
 
 import re
 
-from attrs import frozen
+from attrs import field, frozen
 
 from postoffice.directory.domains import OurDomain
 from postoffice.watched import Mistake, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=&'-]{0,63}\Z")
+
+
+@frozen
+class VirtualUser:
+    """A user of a virtual domain: the name as the file spells it, and what stands behind its colon."""
+
+    name: str
+    stored: str = field(repr=False)
 
 
 @frozen
@@ -55,21 +63,26 @@ class VirtualUsers:
     def __init__(self, directory: str, watch: Watch) -> None:
         self._directory = directory
         self._watch = watch
-        self._files: dict[str, Watched[dict[str, str]]] = {}
+        self._files: dict[str, Watched[dict[str, VirtualUser]]] = {}
 
     def find(self, name: str, domain: OurDomain) -> str | None:
         """The user's name as the file spells it, compared without case. Errors: `Unreadable`."""
+        user = self.all(domain).get(name.lower())
+        return user.name if user else None
+
+    def all(self, domain: OurDomain) -> dict[str, VirtualUser]:
+        """Every user by the lower-case form of the name. Errors: `Unreadable`."""
         users = self._files.get(domain.name)
         if users is None:
             path = f"{self._directory}/{domain.name}/passwd"
             users = Watched(path, _parse_passwd, {}, self._watch)
             self._files[domain.name] = users
-        return users.get().get(name.lower())
+        return users.get()
 
 
-def _parse_passwd(data: bytes) -> dict[str, str]:
-    """Names by their lower-case form."""
-    users: dict[str, str] = {}
+def _parse_passwd(data: bytes) -> dict[str, VirtualUser]:
+    """Users by the lower-case form of the name."""
+    users: dict[str, VirtualUser] = {}
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line.strip() or line.startswith(b"#"):
             continue
@@ -81,5 +94,5 @@ def _parse_passwd(data: bytes) -> dict[str, str]:
             raise Mistake(number, f"{user[:64]!r} cannot be the name of a user")
         if user.lower() in users:
             raise Mistake(number, f"the user {user} is given twice")
-        users[user.lower()] = user
+        users[user.lower()] = VirtualUser(user, secret.strip().decode("ascii", "replace"))
     return users

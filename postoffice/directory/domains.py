@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
-from postoffice.watched import Mistake, Watch, Watched
+from postoffice.watched import Mistake, Unreadable, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*\Z")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,9}\Z")
@@ -61,6 +61,13 @@ class Domains:
         if virtual is not None:
             return virtual
         return self._system if key in self._names or key == self._mailname.get() else None
+
+    def any_virtual(self) -> bool:
+        """Whether there is a virtual domain; also while that is not known."""
+        try:
+            return bool(self._virtual.get())
+        except Unreadable:
+            return True
 
     def _is_own(self, literal: str) -> bool:
         try:

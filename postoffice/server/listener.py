@@ -26,6 +26,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
+from postoffice.server.portal import Authenticator
 from postoffice.server.session import Session, SessionSettings
 from postoffice.smtp.server import ServerEngine
 
@@ -137,6 +138,7 @@ class SmtpFactory(Factory):
         policy: IPolicy,
         intake: Intake,
         encryption: IEncryption,
+        authenticator: Authenticator,
     ) -> None:
         self.settings = settings
         self.pace = pace
@@ -144,6 +146,7 @@ class SmtpFactory(Factory):
         self.directory = directory
         self.policy = policy
         self.intake = intake
+        self.authenticator = authenticator
         self.clock: IReactorTime = intake.clock
         self.encryption = encryption
         self._tls = TLSMemoryBIOFactory(encryption, False, self, self.clock)
@@ -174,7 +177,9 @@ class SmtpFactory(Factory):
         return link
 
     def _begin(self, link: Link, client: Client) -> None:
-        session = Session(link, client, self.settings, self.directory, self.policy, self.intake)
+        session = Session(
+            link, client, self.settings, self.directory, self.policy, self.intake, self.authenticator
+        )
         session.may_stay = partial(self.doorkeeper.set_aside, session)
         Deferred.fromCoroutine(self._converse(session))
 

@@ -1,8 +1,8 @@
 """The conversation with one SMTP client: what we say to each command, and what we decide.
 
 One coroutine a connection, made by the listener. It asks policy about everything and the directory about
-recipients, gives the letter to intake and answers; the engine below it has already refused what is
-malformed or out of order. RFC 5321 sections 3 and 4; enhanced codes RFC 2034.
+recipients, has log-ins checked, gives the letter to intake and answers; the engine below it has already
+refused what is malformed or out of order. RFC 5321 sections 3 and 4; enhanced codes RFC 2034.
 
 When things fail: a `Refusal` from any stage is answered with its reply and logged with its reason;
 any other exception is a bug, logged with its traceback and answered with 451 4.3.0. The session goes
@@ -26,8 +26,12 @@ from postoffice.server.audit import Audit
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
+from postoffice.server.login import LOG_IN_FIRST, WELCOME, LogIn
+from postoffice.server.portal import Authenticator
 from postoffice.server.transaction import Transaction
 from postoffice.smtp.events import (
+    Auth,
+    AuthResponse,
     Chunk,
     Content,
     Data,
@@ -86,6 +90,9 @@ class SessionSettings:
     open_relay: bool = False
     bare_newline: Literal["normalize", "reject"] = "normalize"
     require_helo: bool = False
+    require_auth: bool = False
+    auth_plaintext: bool = False
+    auth_any_sender: bool = False
     lenient_order: bool = False
     # What DEBUG tells besides the envelope; without it there is no DEBUG.
     disclosure: tuple[str, ...] = ()
@@ -119,6 +126,7 @@ class Session:
         directory: IDirectory,
         policy: IPolicy,
         intake: Intake,
+        authenticator: Authenticator,
     ) -> None:
         self.link = link
         self.client = client
@@ -129,6 +137,7 @@ class Session:
         self.policy = policy
         self.intake = intake
         self.journal: IJournal = intake.journal
+        self.log_in = LogIn(authenticator, settings.auth_plaintext)
         self.audit = Audit(intake.journal, link.clock)
         self.errors = 0
         self.transaction: Transaction | None = None
@@ -227,13 +236,18 @@ class Session:
         tls = await self.link.start_tls()
         self.link.engine.secured()
         self.client = self.met = evolve(self.met, tls=tls)
+        self.log_in = self.log_in.anew()
         self._offer()
 
     def _offer(self) -> None:
         """Tell the engine which of the commands that are not for everybody this client may use now."""
         may_encrypt = self.link.tls is not None and self.client.tls is None
         offered = self.settings.offered
-        self.link.engine.offered = offered | {b"STARTTLS"} if may_encrypt else offered
+        if may_encrypt:
+            offered |= {b"STARTTLS"}
+        if self.log_in.offered:
+            offered |= {b"AUTH"}
+        self.link.engine.offered = offered
 
     async def _turn_away(self, turned: Turned) -> None:
         self.journal.refused(self.client, "session", turned.reply, turned.why)
@@ -286,6 +300,8 @@ class Session:
                 return "DATA"
             case EndOfChunk():
                 return "BDAT"
+            case Auth() | AuthResponse():
+                return str(self.log_in)
             case Refused(verb=verb):
                 return verb or "command"
             case _:
@@ -306,10 +322,15 @@ class Session:
         self.client = client
         if not event.extended:
             return Reply(250, None, self.settings.host)
-        return Reply(250, None, self.settings.extensions(self.link.engine.offered))
+        extensions = self.settings.extensions(self.link.engine.offered)
+        return Reply(250, None, extensions + self.log_in.announced(client))
 
     async def _mail(self, event: Mail) -> Reply:
         self._drop_transaction()
+        if self.settings.require_auth and self.client.login is None:
+            raise Refusal(LOG_IN_FIRST)
+        if self.client.login is not None and not self.settings.auth_any_sender:
+            await self.log_in.check_sender(event.sender)
         self.intake.check_room(event.size)
         put_off = await self.policy.sender(self.client, event.sender, event.size)
         self.transaction = Transaction(event, put_off)
@@ -412,6 +433,14 @@ class Session:
         self._drop_transaction()
         return OK
 
+    async def _auth(self, event: Auth | AuthResponse) -> Reply:
+        result = await self.log_in.step(self.client, event)
+        if isinstance(result, Reply):
+            return result
+        self.client = evolve(self.client, login=result.login, may_relay=True, marked="")
+        self.journal.logged_in(self.client, self.log_in.mechanism)
+        return WELCOME
+
     async def _noop(self, event: Noop) -> Reply:
         return OK
 
@@ -454,6 +483,8 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     EndOfChunk: Session._end_of_chunk,
     EndOfContent: Session._end_of_content,
     Reset: Session._reset,
+    Auth: Session._auth,
+    AuthResponse: Session._auth,
     Noop: Session._noop,
     Verify: Session._verify,
     Expand: Session._expand,

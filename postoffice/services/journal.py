@@ -276,6 +276,17 @@ class Journal:
             why=why,
         )
 
+    def logged_in(self, client: Client, mechanism: str) -> None:
+        self._note(
+            "info",
+            "logged in",
+            f"log-in of {printable(client.login or '')} by {mechanism} from {client}",
+            client=str(client),
+            login=client.login,
+            mechanism=mechanism,
+            tls=str(client.tls or ""),
+        )
+
     def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
         helo = printable(client.helo or "-", 255)
         self._note(

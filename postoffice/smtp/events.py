@@ -7,7 +7,7 @@ except inside the octets of `Content`. RFC 5321 section 4.1.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import field, frozen
 
 from postoffice.mail.address import Address
 from postoffice.mail.envelope import Body, Ret
@@ -136,11 +136,12 @@ class Auth:
     """AUTH (RFC 4954): a mechanism in upper case, and the initial response as it came.
 
     `initial` is base64, `=` standing for an empty one, None where none was sent. Answered 334 the
-    exchange goes on with `AuthResponse`; any other answer ends it, 235 in success.
+    exchange goes on with `AuthResponse`; any other answer ends it, 235 in success. What may hold a
+    password is not shown.
     """
 
     mechanism: str
-    initial: str | None
+    initial: str | None = field(repr=False)
 
 
 @frozen
@@ -150,7 +151,7 @@ class AuthResponse:
     A line that the engine refuses itself (`Refused` with the verb AUTH) ends the exchange.
     """
 
-    line: bytes
+    line: bytes = field(repr=False)
 
 
 @frozen

@@ -96,6 +96,9 @@ class Journal:
     def admitted(self, client: Client) -> None:
         self.facts.append(("admitted", str(client)))
 
+    def logged_in(self, client: Client, mechanism: str) -> None:
+        self.facts.append(("logged in", f"{client.login} {mechanism}"))
+
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
         self.facts.append(("refused", f"{what}: {reply} ({why})"))
 

@@ -12,10 +12,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from attrs import evolve
+from twisted.cred.checkers import ICredentialsChecker
+from twisted.cred.credentials import IUsernamePassword, UsernamePassword
+from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from postoffice.interfaces import IResolver
 from postoffice.policy.access import AccessFiles, Denied
@@ -25,7 +30,9 @@ from postoffice.policy.policy import Policy
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
+from postoffice.server.portal import make_authenticator
 from postoffice.server.session import SessionSettings
+from postoffice.server.throttle import Throttle
 from postoffice.services.tls import Certificates, Pair
 from postoffice.watched import Unreadable, Watch
 from tests.doubles import StaticResolver
@@ -33,6 +40,29 @@ from tests.queue.support import Directory, Office
 
 OUTSIDE = "192.0.2.9"
 INSIDE = "127.0.0.1"
+
+
+@implementer(ICredentialsChecker)
+class Accounts:
+    """Accounts with their passwords, at first none. `waiting` holds up answers, `asked` keeps the names."""
+
+    credentialInterfaces = (IUsernamePassword,)
+
+    def __init__(self) -> None:
+        self.passwords: dict[bytes, bytes] = {}
+        self.waiting: Deferred[None] | None = None
+        self.asked: list[bytes] = []
+
+    def requestAvatarId(self, credentials: UsernamePassword) -> Deferred[bytes | tuple[()]]:
+        return Deferred.fromCoroutine(self._check(credentials.username, credentials.password))
+
+    async def _check(self, name: bytes, password: bytes) -> bytes | tuple[()]:
+        self.asked.append(name)
+        if self.waiting is not None:
+            await self.waiting
+        if self.passwords.get(name) != password:
+            raise UnauthorizedLogin("wrong")
+        return name
 
 
 class Door:
@@ -58,6 +88,11 @@ class Door:
         )
         self.certificates = Certificates(Watch(clock.seconds, self.office.journal.warning))
         settings = SessionSettings("mx.example.org", recipients=5, errors=4, size=5000)
+        self.accounts = Accounts()
+        self.throttle = Throttle(clock.seconds)
+        authenticator = make_authenticator(
+            Directory(), [self.accounts], self.throttle, lambda: bool(self.accounts.passwords)
+        )
         self.factory = SmtpFactory(
             settings,
             Pace(300.0, 50),
@@ -66,6 +101,7 @@ class Door:
             self.policy(),
             self.intake,
             self.certificates,
+            authenticator,
         )
 
     def _left(self, directory: str) -> int:

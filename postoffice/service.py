@@ -386,9 +386,9 @@ class Office(MultiService):
         account = self.parts.account
         try:
             self.parts.journal.open()
+            self.parts.certificates.take(self.parts.certificates.read(pairs(self.settings)))
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
-            self.parts.certificates.take(self.parts.certificates.read(pairs(self.settings)))
             self.doors.sockets.bind()
         except Unusable as error:
             self.parts.journal.fatal(f"cannot start: {error}")

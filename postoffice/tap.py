@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FrameType
@@ -28,9 +29,11 @@ from postoffice import config_file
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.interfaces import IJournal
-from postoffice.service import NOT_TAKEN_OVER, Office, make_office
+from postoffice.service import NOT_TAKEN_OVER, Office, make_office, pairs
 from postoffice.services.journal import Journal
 from postoffice.services.privileges import service_account
+from postoffice.services.tls import Certificates, Unusable
+from postoffice.watched import Watch
 
 
 class Options(UsageOptions):
@@ -205,7 +208,13 @@ def check(arguments: Sequence[str]) -> None:
     """Print every setting and where it came from; exit with EX_CONFIG when something is wrong."""
     options = Options()
     options.parseOptions(list(arguments))
-    print(report(options["settings"]))
+    remarks: list[str] = []
+    certificates = Certificates(Watch(time.time, remarks.append))
+    try:
+        certificates.take(certificates.read(pairs(options["settings"])))
+    except Unusable as error:
+        fail(os.EX_CONFIG, str(error))
+    print(report(options["settings"]), *(f"# warning: {remark}\n" for remark in remarks), sep="")
 
 
 if __name__ == "__main__":

@@ -186,6 +186,7 @@ class Link(Protocol):
             self._agreeing = False
             if late.active():
                 late.cancel()
+        self._heard = self.clock.seconds()
         return _facts(secure.getHandle())
 
     def close(self) -> None:
@@ -300,7 +301,7 @@ class Link(Protocol):
         self._watch = None
         now = self.clock.seconds()
         left = self._heard + (self._idle or inf) - now
-        if self._waiting is not None and (left <= 0 or self._slow(now)):
+        if self._waiting is not None and not self._agreeing and (left <= 0 or self._slow(now)):
             waiting, self._waiting = self._waiting, None
             waiting.errback(TimedOut("idle" if left <= 0 else "too slow"))
             return

@@ -11,9 +11,10 @@ import os
 import smtplib
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from attrs import frozen
 
@@ -187,6 +188,47 @@ def by_git(way: Way, sender: str, recipients: Sequence[str], letter: bytes, scra
         HOME=str(scratch),
     )
     return letter
+
+
+def by_openssl(way: Way, sender: str, recipients: Sequence[str], letter: bytes, scratch: Path) -> bytes:
+    """openssl s_client, which encrypts what a person types, and types CRLF line ends."""
+    words = [program("openssl"), "s_client", "-connect", f"{HOST}:{way.port}", "-crlf", "-quiet"]
+    words += ["-CAfile", str(way.trust), "-verify_return_error", "-verify_quiet"]
+    words += ["-starttls", "smtp"] if way.tls == "starttls" else []
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            # With -starttls it has read the banner itself.
+            said = [] if way.tls == "starttls" else [_reply(process.stdout)]
+            stuffed = letter.replace(b"\n.", b"\n..")
+            recipient = [f"RCPT TO:<{recipient}>".encode() for recipient in recipients]
+            for line in (b"EHLO openssl.far.test", f"MAIL FROM:<{sender}>".encode(), *recipient, b"DATA"):
+                process.stdin.write(line + b"\n")
+                process.stdin.flush()
+                said.append(_reply(process.stdout))
+            for line in (stuffed + b".\n", b"QUIT\n"):
+                process.stdin.write(line)
+                process.stdin.flush()
+                said.append(_reply(process.stdout))
+        finally:
+            watchdog.cancel()
+            process.kill()
+        codes = [int(reply[:3] or 0) for reply in said]
+        expected = [250, 250, *[250] * len(recipients), 354, 250, 221]
+        expected = expected if way.tls == "starttls" else [220, *expected]
+        assert codes == expected, (said, process.stderr.read())
+    return letter
+
+
+def _reply(file: IO[bytes]) -> bytes:
+    """The next reply; empty at the end."""
+    while (line := file.readline()) and line[3:4] == b"-":
+        pass
+    return line
 
 
 CLIENTS: dict[str, Send] = {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import Message
 
-from tests.live.clients import CLIENTS, Send, Way
-from tests.live.office import DOMAIN, OfficeCase, stored
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.certificates import authority, make_pair
+from tests.live.clients import CLIENTS, Send, Way, by_openssl
+from tests.live.office import DOMAIN, NAME, OfficeCase, stored
 from tests.live.test_road import HEADER, lines_of
-from tests.peers import HOST, Exim, Postfix, Postoffice, smtp_source
+from tests.peers import HOST, Exim, Postfix, Postoffice, free_port, smtp_source
 
 SENDER = "sender@far.test"
 ALICE = f"alice@{DOMAIN}"
@@ -21,28 +25,67 @@ def trace(letter: Message) -> str:
     return " ".join(letter.get_all("Received", [])[0].split())
 
 
-class Submitting(OfficeCase):
+class Secure(OfficeCase):
+    """Offices with a certificate, on a door of every kind."""
+
+    def certified(self, *lines: str, users: Sequence[str] = ("alice",)) -> Postoffice:
+        """An office with a certificate for its name and address, signed by one whom `self.trust` names."""
+        signer = authority()
+        assert signer.certificate is not None
+        self.trust = self.directory / "trust.pem"
+        self.trust.write_bytes(signer.certificate.public_bytes(Encoding.PEM))
+        start = datetime.now(UTC) - timedelta(days=1)
+        pair = make_pair(self.directory, NAME, HOST, issuer=signer, start=start)
+        self.smtps, self.msp = free_port(), free_port()
+        return self.office(
+            f"msp={HOST}:{self.msp}",
+            f"smtps={HOST}:{self.smtps}",
+            f"tls-cert={pair.certificate}",
+            f"tls-key={pair.key}",
+            *lines,
+            users={DOMAIN: users},
+        )
+
+
+class Submitting(Secure):
     """Every program, every way it can go."""
 
     def submits(self, name: str, send: Send) -> None:
         """The letter of a program arrives as it was sent, with a trace of the way it came."""
-        office = self.office()
-        for count, (way, keyword) in enumerate(self.ways(office), 1):
+        office = self.certified()
+        known: set[bytes] = set()
+        for way, keyword in self.ways(office):
             sent = send(way, SENDER, [ALICE], LETTER, self.directory)
-            self.eventually(f"the letter by {name}", lambda count=count: len(stored(office)) >= count, office)
-            found = next(
-                one for one in stored(office) if f" with {keyword} id " in trace(message_from_bytes(one))
-            )
+            self.eventually(f"{name}: {way}", lambda known=known: set(stored(office)) - known, office)
+            (found,) = set(stored(office)) - known
+            known.add(found)
             self.assertEqual(found.partition(b"\n\n")[2], sent.partition(b"\n\n")[2])
             letter = message_from_bytes(found)
+            self.assertIn(f" by {NAME} (Postoffice) with {keyword} id ", trace(letter), way)
+            self.assertEqual("(using TLSv1.3 with cipher " in trace(letter), bool(way.tls), trace(letter))
             self.assertIn(f" for <{ALICE}>;", trace(letter))
             self.assertEqual(letter["Subject"], "a test")
-        self.assertEqual(len(stored(office)), count)
         self.assertNotIn("Traceback", office.log())
+
+    def test_openssl(self) -> None:
+        office = self.certified()
+        for count, way in enumerate(
+            (Way(office.port, "starttls", self.trust), Way(self.smtps, "smtps", self.trust)), 1
+        ):
+            by_openssl(way, SENDER, [ALICE], LETTER, self.directory)
+            self.eventually(f"{way}", lambda count=count: len(stored(office)) == count, office)
+        for letter in stored(office):
+            self.assertEqual(letter.partition(b"\n\n")[2], LETTER.partition(b"\n\n")[2])
+            self.assertIn(" with ESMTPS id ", trace(message_from_bytes(letter)))
 
     def ways(self, office: Postoffice) -> list[tuple[Way, str]]:
         """Where programs go, and the keyword that stands in the trace of each."""
-        return [(Way(office.port), "ESMTP")]
+        return [
+            (Way(office.port), "ESMTP"),
+            (Way(office.port, "starttls", self.trust), "ESMTPS"),
+            (Way(self.msp, "starttls", self.trust), "ESMTPS"),
+            (Way(self.smtps, "smtps", self.trust), "ESMTPS"),
+        ]
 
 
 def _method(name: str, send: Send) -> Callable[[Submitting], None]:
@@ -56,7 +99,7 @@ for _name, _send in CLIENTS.items():
     setattr(Submitting, f"test_{_name.replace(' ', '_').replace('-', '_')}", _method(_name, _send))
 
 
-class Relayed(OfficeCase):
+class Relayed(Secure):
     """Servers that hand on to us what they were given, as MX hosts and submitting servers do."""
 
     LETTERS = (LETTER, HEADER + b"x\n", HEADER + lines_of(1 << 20, 3))
@@ -88,24 +131,76 @@ class Relayed(OfficeCase):
         self.assertNotIn("Traceback", office.log())
         return list(map(message_from_bytes, letters))
 
-    def furnished(self, *lines: str) -> Postoffice:
-        """An office with the users that smtp-source makes up."""
-        return self.office(*lines, users={DOMAIN: ("user", "2user")})
+    USERS = ("user", "2user")
+    """Whom smtp-source makes up."""
 
-    def test_postfix(self) -> None:
-        office = self.furnished()
-        postfix = Postfix(self.directory / "postfix", deliver=f"{HOST}:{office.port}")
+    def by_postfix(self, office: Postoffice, port: int, keyword: str, **settings: str) -> None:
+        """Letters through a Postfix that goes to `port`."""
+        postfix = Postfix(
+            self.directory / "postfix",
+            deliver=f"{HOST}:{port}",
+            settings={"smtp_tls_CAfile": str(self.trust), "smtp_tls_loglevel": "1"} | settings,
+        )
         self.addCleanup(postfix.stop)
         for letter in self.relays(office, postfix.port, postfix.log):
             self.assertTrue(trace(letter).startswith("from postfix.test "), trace(letter))
+            self.assertIn(f" with {keyword} id ", trace(letter))
         self.eventually("an empty queue", lambda: postfix.queued() == 0, office)
         self.assertNotIn("status=deferred", postfix.log())
+        self.assertEqual("Verified TLS connection established" in postfix.log(), keyword.endswith("S"))
 
-    def test_exim(self) -> None:
-        office = self.furnished()
-        exim = Exim(self.directory / "exim", office.port)
+    def test_postfix(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_postfix(office, office.port, "ESMTP")
+
+    def test_postfix_starttls(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_postfix(
+            office,
+            office.port,
+            "ESMTPS",
+            smtp_tls_security_level="secure",
+            smtp_tls_secure_cert_match=NAME,
+        )
+
+    def test_postfix_smtps(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_postfix(
+            office,
+            self.smtps,
+            "ESMTPS",
+            smtp_tls_wrappermode="yes",
+            smtp_tls_security_level="secure",
+            smtp_tls_secure_cert_match=NAME,
+        )
+
+    def by_exim(self, office: Postoffice, port: int, keyword: str, *transport: str) -> None:
+        """Letters through an Exim that goes to `port`."""
+        exim = Exim(self.directory / "exim", port, transport=transport)
         self.addCleanup(exim.stop)
         for letter in self.relays(office, exim.port, exim.log):
             self.assertTrue(trace(letter).startswith("from exim.test "), trace(letter))
+            self.assertIn(f" with {keyword} id ", trace(letter))
         self.eventually("an empty queue", lambda: exim.queued() == 0, office)
         self.assertNotIn(" == ", exim.log(), "nothing was postponed")
+
+    def test_exim(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_exim(office, office.port, "ESMTP", "hosts_avoid_tls = *")
+
+    def test_exim_starttls(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_exim(office, office.port, "ESMTPS", *self.verified())
+
+    def test_exim_smtps(self) -> None:
+        office = self.certified(users=self.USERS)
+        self.by_exim(office, self.smtps, "ESMTPS", "protocol = smtps", *self.verified())
+
+    def verified(self) -> tuple[str, ...]:
+        """Lines of a transport that goes on only with a certificate it can verify."""
+        return (
+            "hosts_require_tls = *",
+            f"tls_verify_certificates = {self.trust}",
+            "tls_verify_hosts = *",
+            f"tls_sni = {NAME}",
+        )

@@ -8,6 +8,7 @@ what it said.
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import ssl
 import subprocess
@@ -137,7 +138,7 @@ def by_msmtp(way: Way, sender: str, recipients: Sequence[str], letter: bytes, sc
         lines += [f"tls_trust_file {way.trust}"]
     if way.account:
         lines += [f"auth {way.account.mechanism.lower()}", f"user {way.account.name}"]
-        lines += [f"password {way.account.password}"]
+        lines += [f'password "{way.account.password}"']
     file = scratch / "msmtprc"
     file.write_text("".join(f"{line}\n" for line in ("defaults", *lines, "account default")))
     file.chmod(0o600)
@@ -165,7 +166,8 @@ def by_git(way: Way, sender: str, recipients: Sequence[str], letter: bytes, scra
     """git send-email, which writes the header anew."""
     need("git-send-email")
     file = scratch / "0001-letter.patch"
-    file.write_bytes(letter)
+    # An author who is not the sender would be named in the body.
+    file.write_bytes(re.sub(rb"(?m)\AFrom: .*$", b"From: " + sender.encode(), letter))
     # Nothing of the person's or the machine's own configuration.
     config = scratch / "gitconfig"
     config.write_text(f"[user]\nname = A Sender\nemail = {sender}\n")

@@ -41,12 +41,12 @@ def settings(directory: Path, kind: Kind = "maildir", port: int | None = None) -
 
 
 def furnish(directory: Path, users: Mapping[str, Sequence[str]] = USERS) -> None:
-    """The virtual domains with their users, and a directory for mail."""
+    """The virtual domains with their users, `name` or `name:hash`, and a directory for mail."""
     (directory / "mail").mkdir(parents=True, exist_ok=True)
     for domain, names in users.items():
         passwd = directory / "virtual" / domain / "passwd"
         passwd.parent.mkdir(parents=True)
-        passwd.write_text("".join(f"{name}:*\n" for name in names))
+        passwd.write_text("".join(f"{name if ':' in name else name + ':*'}\n" for name in names))
     owners = "".join(f"root:{domain}:1:for tests\n" for domain in users)
     (directory / "virtual/domains.cf").write_text(owners)
 

@@ -10,14 +10,22 @@ from email.message import Message
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.certificates import authority, make_pair
-from tests.live.clients import CLIENTS, Send, Way, by_openssl
+from tests.live.clients import CLIENTS, Account, Send, Way, by_openssl, run
 from tests.live.office import DOMAIN, NAME, OfficeCase, stored
 from tests.live.test_road import HEADER, lines_of
 from tests.peers import HOST, Exim, Postfix, Postoffice, free_port, smtp_source
+from tests.support import program
 
 SENDER = "sender@far.test"
 ALICE = f"alice@{DOMAIN}"
+USER = f"user@{DOMAIN}"
+PASSWORD = "a pass word/%:="
 LETTER = HEADER + "Grüße,\n.\n..\n.dot\nFrom here\n\nend\n".encode()
+
+
+def hashed(password: str) -> str:
+    """As htpasswd would write it."""
+    return run([program("openssl"), "passwd", "-apr1", "-stdin"], f"{password}\n".encode()).strip()
 
 
 def trace(letter: Message) -> str:
@@ -28,7 +36,7 @@ def trace(letter: Message) -> str:
 class Secure(OfficeCase):
     """Offices with a certificate, on a door of every kind."""
 
-    def certified(self, *lines: str, users: Sequence[str] = ("alice",)) -> Postoffice:
+    def certified(self, *lines: str, users: Sequence[str] = ()) -> Postoffice:
         """An office with a certificate for its name and address, signed by one whom `self.trust` names."""
         signer = authority()
         assert signer.certificate is not None
@@ -43,7 +51,7 @@ class Secure(OfficeCase):
             f"tls-cert={pair.certificate}",
             f"tls-key={pair.key}",
             *lines,
-            users={DOMAIN: users},
+            users={DOMAIN: users or [f"alice:{hashed(PASSWORD)}"]},
         )
 
 
@@ -55,7 +63,8 @@ class Submitting(Secure):
         office = self.certified()
         known: set[bytes] = set()
         for way, keyword in self.ways(office):
-            sent = send(way, SENDER, [ALICE], LETTER, self.directory)
+            sender = way.account.name if way.account else SENDER
+            sent = send(way, sender, [ALICE], LETTER, self.directory)
             self.eventually(f"{name}: {way}", lambda known=known: set(stored(office)) - known, office)
             (found,) = set(stored(office)) - known
             known.add(found)
@@ -80,11 +89,18 @@ class Submitting(Secure):
 
     def ways(self, office: Postoffice) -> list[tuple[Way, str]]:
         """Where programs go, and the keyword that stands in the trace of each."""
+        by_login = Account(ALICE, PASSWORD, "LOGIN")
+        in_plain = Account(ALICE, PASSWORD, "PLAIN")
         return [
             (Way(office.port), "ESMTP"),
             (Way(office.port, "starttls", self.trust), "ESMTPS"),
-            (Way(self.msp, "starttls", self.trust), "ESMTPS"),
             (Way(self.smtps, "smtps", self.trust), "ESMTPS"),
+            # This machine need not hide from itself.
+            (Way(self.msp, account=by_login), "ESMTPA"),
+            (Way(self.msp, "starttls", self.trust, by_login), "ESMTPSA"),
+            (Way(self.msp, "starttls", self.trust, in_plain), "ESMTPSA"),
+            (Way(self.smtps, "smtps", self.trust, by_login), "ESMTPSA"),
+            (Way(self.smtps, "smtps", self.trust, in_plain), "ESMTPSA"),
         ]
 
 
@@ -104,7 +120,7 @@ class Relayed(Secure):
 
     LETTERS = (LETTER, HEADER + b"x\n", HEADER + lines_of(1 << 20, 3))
 
-    def relays(self, office: Postoffice, port: int, log: Callable[[], str]) -> list[Message]:
+    def relays(self, office: Postoffice, port: int, log: Callable[[], str], sender: str) -> list[Message]:
         """Letters that go to a server on `port` arrive whole, once, and leave nothing behind."""
         file = self.directory / "letter"
         for letter in self.LETTERS:
@@ -115,8 +131,8 @@ class Relayed(Secure):
                 sessions=2,
                 messages=4,
                 length=None,
-                sender=SENDER,
-                recipient=f"user@{DOMAIN}",
+                sender=sender,
+                recipient=USER,
                 arguments=["-r", "2", "-F", str(file)],
             )
             self.assertEqual((done.status, done.stderr), (0, ""), log())
@@ -134,7 +150,9 @@ class Relayed(Secure):
     USERS = ("user", "2user")
     """Whom smtp-source makes up."""
 
-    def by_postfix(self, office: Postoffice, port: int, keyword: str, **settings: str) -> None:
+    def by_postfix(
+        self, office: Postoffice, port: int, keyword: str, sender: str = SENDER, **settings: str
+    ) -> None:
         """Letters through a Postfix that goes to `port`."""
         postfix = Postfix(
             self.directory / "postfix",
@@ -142,12 +160,12 @@ class Relayed(Secure):
             settings={"smtp_tls_CAfile": str(self.trust), "smtp_tls_loglevel": "1"} | settings,
         )
         self.addCleanup(postfix.stop)
-        for letter in self.relays(office, postfix.port, postfix.log):
+        for letter in self.relays(office, postfix.port, postfix.log, sender):
             self.assertTrue(trace(letter).startswith("from postfix.test "), trace(letter))
             self.assertIn(f" with {keyword} id ", trace(letter))
         self.eventually("an empty queue", lambda: postfix.queued() == 0, office)
         self.assertNotIn("status=deferred", postfix.log())
-        self.assertEqual("Verified TLS connection established" in postfix.log(), keyword.endswith("S"))
+        self.assertEqual("Verified TLS connection established" in postfix.log(), keyword != "ESMTP")
 
     def test_postfix(self) -> None:
         office = self.certified(users=self.USERS)
@@ -163,6 +181,22 @@ class Relayed(Secure):
             smtp_tls_secure_cert_match=NAME,
         )
 
+    def test_postfix_auth(self) -> None:
+        office = self.certified(users=(f"user:{hashed(PASSWORD)}", "2user"))
+        accounts = self.directory / "accounts"
+        accounts.write_text(f"[{HOST}]:{self.msp} {USER}:{PASSWORD}\n")
+        self.by_postfix(
+            office,
+            self.msp,
+            "ESMTPSA",
+            sender=USER,
+            smtp_sasl_auth_enable="yes",
+            smtp_sasl_password_maps=f"texthash:{accounts}",
+            smtp_sasl_security_options="noanonymous",
+            smtp_tls_security_level="secure",
+            smtp_tls_secure_cert_match=NAME,
+        )
+
     def test_postfix_smtps(self) -> None:
         office = self.certified(users=self.USERS)
         self.by_postfix(
@@ -174,11 +208,19 @@ class Relayed(Secure):
             smtp_tls_secure_cert_match=NAME,
         )
 
-    def by_exim(self, office: Postoffice, port: int, keyword: str, *transport: str) -> None:
+    def by_exim(
+        self,
+        office: Postoffice,
+        port: int,
+        keyword: str,
+        transport: Sequence[str],
+        sender: str = SENDER,
+        rest: Sequence[str] = (),
+    ) -> None:
         """Letters through an Exim that goes to `port`."""
-        exim = Exim(self.directory / "exim", port, transport=transport)
+        exim = Exim(self.directory / "exim", port, transport=transport, rest=rest)
         self.addCleanup(exim.stop)
-        for letter in self.relays(office, exim.port, exim.log):
+        for letter in self.relays(office, exim.port, exim.log, sender):
             self.assertTrue(trace(letter).startswith("from exim.test "), trace(letter))
             self.assertIn(f" with {keyword} id ", trace(letter))
         self.eventually("an empty queue", lambda: exim.queued() == 0, office)
@@ -186,15 +228,39 @@ class Relayed(Secure):
 
     def test_exim(self) -> None:
         office = self.certified(users=self.USERS)
-        self.by_exim(office, office.port, "ESMTP", "hosts_avoid_tls = *")
+        self.by_exim(office, office.port, "ESMTP", ["hosts_avoid_tls = *"])
 
     def test_exim_starttls(self) -> None:
         office = self.certified(users=self.USERS)
-        self.by_exim(office, office.port, "ESMTPS", *self.verified())
+        self.by_exim(office, office.port, "ESMTPS", self.verified())
 
     def test_exim_smtps(self) -> None:
         office = self.certified(users=self.USERS)
-        self.by_exim(office, self.smtps, "ESMTPS", "protocol = smtps", *self.verified())
+        self.by_exim(office, self.smtps, "ESMTPS", ["protocol = smtps", *self.verified()])
+
+    def exim_logs_in(self, mechanism: str, send: str) -> None:
+        """Exim logs in as `user` before it sends; what it sends is separated by colons."""
+        office = self.certified(users=(f"user:{hashed(PASSWORD)}", "2user"))
+        self.by_exim(
+            office,
+            self.msp,
+            "ESMTPSA",
+            ["hosts_require_auth = *", *self.verified()],
+            sender=USER,
+            rest=(
+                "begin authenticators",
+                "ours:",
+                "  driver = plaintext",
+                f"  public_name = {mechanism}",
+                f"  client_send = {send}",
+            ),
+        )
+
+    def test_exim_auth_plain(self) -> None:
+        self.exim_logs_in("PLAIN", f"^{USER}^{PASSWORD.replace(':', '::')}")
+
+    def test_exim_auth_login(self) -> None:
+        self.exim_logs_in("LOGIN", f": {USER} : {PASSWORD.replace(':', '::')}")
 
     def verified(self) -> tuple[str, ...]:
         """Lines of a transport that goes on only with a certificate it can verify."""

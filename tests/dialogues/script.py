@@ -81,6 +81,8 @@ class Dialogue:
 VERBS = frozenset(
     ("C:", "S:", "connect", "back", "hang", "closed", "wait", "mailbox", "has", "lacks", "log", "file")
 )
+ACCOUNT = "nobody"
+"""The account the service runs as, and so the only user of the system who has a mailbox."""
 
 
 def dialogues() -> list[Dialogue]:
@@ -147,7 +149,7 @@ def furnish(directory: Path, dialogue: Dialogue) -> None:
     passwd = directory / "virtual" / DOMAIN / "passwd"
     passwd.parent.mkdir(parents=True)
     passwd.write_text("".join(f"{user}:{HASH}\n" for user in USERS))
-    (directory / "virtual/domains.cf").write_text(f"root:{DOMAIN}:1:for tests\n")
+    (directory / "virtual/domains.cf").write_text(f"root:{DOMAIN}:1:for tests\nroot:asleep.test:0:inactive\n")
     for name, text in (*((name, "") for name in ("banner", "hosts.allow", "hosts.deny")), *dialogue.files):
         (directory / name).write_text(text)
 
@@ -162,6 +164,8 @@ def settings(directory: Path, dialogue: Dialogue) -> list[str]:
         f"vspool={directory}/mail",
         f"vmailbox=maildir:{directory}/mail/%d/%u",
         f"mailbox=maildir:{directory}/mail/%u",
+        # Most dialogues are about something else.
+        "greylist=0",
         f"banner={directory}/banner",
         f"access={directory}/hosts.allow,{directory}/hosts.deny",
     ]
@@ -356,8 +360,9 @@ def logged(log: str, pattern: str) -> bool:
     return any(len(parts) == 3 and matches(pattern, parts[2]) for parts in lines)
 
 
-def newest_last(box: Path) -> list[bytes]:
-    """The letters of a Maildir."""
+def newest_last(directory: Path, user: str) -> list[bytes]:
+    """The letters of a user's Maildir; `user/.folder` is one of his folders."""
+    box = directory / "mail" / (user if user.split("/")[0] == ACCOUNT else f"{DOMAIN}/{user}")
     found = box.glob("new/*")
     return [path.read_bytes() for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 

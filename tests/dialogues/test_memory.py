@@ -20,7 +20,7 @@ from postoffice.service import World, make_office
 from postoffice.services.privileges import Account
 from postoffice.spool.memory import MemorySpool
 from tests.dialogues.script import (
-    DOMAIN,
+    ACCOUNT,
     OWN_ADDRESS,
     Dialogue,
     Line,
@@ -86,7 +86,7 @@ class MemoryStage(Stage):
             in_thread=lambda reactor, pool, work, *args, **words: maybeDeferred(work, *args, **words),
             addresses=lambda now: lambda: frozenset({"127.0.0.1", "::1", OWN_ADDRESS}),
         )
-        me = Account("nobody", os.getuid(), os.getgid(), str(directory))
+        me = Account(ACCOUNT, os.getuid() or 65534, os.getgid(), str(directory))
         self.office = make_office(
             Settings.from_text(text, f"{dialogue.name}.cf"), me, self.network, foreground=True, world=world
         )
@@ -108,7 +108,7 @@ class MemoryStage(Stage):
 
     def letters(self, user: str, count: int) -> list[bytes]:
         self.settle()
-        return newest_last(self.directory / "mail" / DOMAIN / user)
+        return newest_last(self.directory, user)
 
     def logged(self, pattern: str) -> bool:
         return logged((self.directory / "log").read_text("utf-8"), pattern)

@@ -17,7 +17,6 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialogues.script import (
-    DOMAIN,
     OWN_ADDRESS,
     Broken,
     Dialogue,
@@ -125,7 +124,7 @@ class LiveStage(Stage):
 
     def begin(self) -> None:
         """Forget what was delivered and logged."""
-        for letter in (self.directory / "mail").glob("*/*/new/*"):
+        for letter in (self.directory / "mail").rglob("new/*"):
             letter.unlink()
         self._said = len(self.office.log())
 
@@ -136,12 +135,11 @@ class LiveStage(Stage):
         time.sleep(seconds)
 
     def letters(self, user: str, count: int) -> list[bytes]:
-        box = self.directory / "mail" / DOMAIN / user
         if count:
-            wait_until(lambda: len(newest_last(box)) >= count, PATIENCE)
+            wait_until(lambda: len(newest_last(self.directory, user)) >= count, PATIENCE)
         else:
             time.sleep(0.1)
-        return newest_last(box)
+        return newest_last(self.directory, user)
 
     def logged(self, pattern: str) -> bool:
         return wait_until(lambda: logged(self.office.log()[self._said :], pattern), PATIENCE)

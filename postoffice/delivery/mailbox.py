@@ -24,7 +24,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, put
+from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, put, within
 from postoffice.delivery.gather import Gathering, InThread
 from postoffice.delivery.maildir import MaildirFile
 from postoffice.delivery.mbox import MboxFile
@@ -226,6 +226,10 @@ class MailboxDelivery:
     def _maildir(self, mailbox: Mailbox) -> MaildirFile:
         settings = self._settings
         tree = mailbox.home or settings.tree
+        parent, _, name = mailbox.path.rpartition("/")
+        if mailbox.home and name.startswith(".") and not within(parent, mailbox.home):
+            # A folder of a Maildir outside of the home, which may not be there yet.
+            tree = parent
         return MaildirFile(mailbox.path, self._clock.seconds(), settings.host, tree)
 
     def _mbox(self, mailbox: Mailbox, sender: str) -> Deposit:

@@ -312,6 +312,14 @@ class ErrorTests(MailboxCase):
         self.assertIsInstance(self.deliver(CONTENT)[1], Delivered)
         self.assertIsInstance(self.deliver(CONTENT, kind="mbox")[1], Postponed)
 
+    def test_a_folder_may_come_before_its_maildir(self) -> None:
+        for home, expected in (("/home/joe", Delivered), (f"{self.top}/joe", Delivered), ("", Postponed)):
+            place = Mailbox("maildir", f"{self.top}/joe/.suspect", "joe", home)
+            letter = Letter("Q1", None, "8BITMIME", len(CONTENT), 1e9, "[192.0.2.1]")
+            outcome = self.successResultOf(self.delivery().deliver(letter, Held(CONTENT), place, (JOE,)))[1]
+            self.assertIsInstance(outcome, expected, home)
+            shutil.rmtree(f"{self.top}/joe", ignore_errors=True)
+
     def test_unsafe_mailbox(self) -> None:
         with open(f"{self.top}/joe", "w"):
             os.link(f"{self.top}/joe", f"{self.top}/other")

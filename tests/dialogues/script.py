@@ -79,7 +79,7 @@ class Dialogue:
 
 
 VERBS = frozenset(
-    ("C:", "S:", "connect", "back", "hang", "closed", "wait", "mailbox", "has", "lacks", "log", "file")
+    "C: S: connect back hang closed wait mailbox has lacks log file offers hides".split()  # noqa: SIM905
 )
 ACCOUNT = "nobody"
 """The account the service runs as, and so the only user of the system who has a mailbox."""
@@ -262,6 +262,7 @@ class Play:
         self.lines: dict[str, Line] = {}
         self.line: Line | None = None
         self.letter = b""
+        self.reply: list[str] = []
         self._number = 0
 
     def run(self) -> None:
@@ -292,8 +293,12 @@ class Play:
     def _take(self, step: Step) -> None:
         match step.verb:
             case "S:" if step.text.endswith("..."):
-                while self._expect(step.text[:3] + "*")[3:4] == "-":
-                    pass
+                self.reply = [self._expect(step.text[:3] + "*")]
+                while self.reply[-1][3:4] == "-":
+                    self.reply.append(self._expect(step.text[:3] + "*"))
+            case "offers" | "hides":
+                if any(matches(step.text, line[4:]) for line in self.reply) != (step.verb == "offers"):
+                    self._broken(f"the last reply {step.verb} not: {self.reply}")
             case "S:":
                 self._expect(step.text)
             case "connect":

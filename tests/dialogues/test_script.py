@@ -104,6 +104,11 @@ class Playing(SynchronousTestCase):
         self.play(GREETING + "C: 250-a\nC: 250-b\nC: 250 c\nS: 250...\nC: x\nS: x")
         self.broken(GREETING + "C: 250-a\nC: 550 b\nS: 250...", "expected '250*', got '550 b'")
 
+    def test_what_a_reply_offers(self) -> None:
+        self.play(GREETING + "C: 250-A b\nC: 250 c\nS: 250...\noffers A *\nhides d")
+        self.broken(GREETING + "C: 250 a\nS: 250...\noffers b", "the last reply offers not")
+        self.broken(GREETING + "C: 250 a\nS: 250...\nhides a", "the last reply hides not")
+
     def test_several_clients(self) -> None:
         scene = self.play(
             "connect 192.0.2.9 as one\nS: 220 *\nconnect 192.0.2.10 to msp\nS: 220 *\n"

@@ -276,6 +276,8 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         bare_newline=settings.bare_newline,
         require_helo=settings.require_helo,
         lenient_order=settings.lenient_order,
+        proxy=settings.proxy,
+        xclient=settings.xclient,
         disclosure=tuple(in_force(settings)) if settings.debug else (),
         auth_plaintext=settings.auth_plaintext,
         auth_any_sender=settings.auth_any_sender,

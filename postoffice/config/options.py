@@ -93,8 +93,8 @@ _CONVERSATION = (
     Option("auth-plaintext", values.FLAG, NOW, "0", "offer plain-text AUTH without TLS to other machines"),
     Option("auth-any-sender", values.FLAG, NOW, "0", "a logged-in client may use any sender"),
     Option("msp-auth", values.FLAG, NOW, "0", "insist on AUTH on the submission ports"),
-    Option("proxy", values.NETWORKS, LATER, None, "networks whose PROXY header is required", "none"),
-    Option("xclient", values.NETWORKS, LATER, None, "networks whose XCLIENT is believed", "none"),
+    Option("proxy", values.NETWORKS, NOW, None, "networks whose PROXY header is required", "none"),
+    Option("xclient", values.NETWORKS, NOW, None, "networks whose XCLIENT is believed", "none"),
 )
 
 _POLICY = (

@@ -35,7 +35,8 @@ class Client:
     `name` is the forward-confirmed reverse name, `None` where there is none; `nameless` says for certain that
     there is no name to hold the client to. `helo` is the name it gave itself. `user` is the account of a
     local command, `login` the one that was logged in to (`alice@example.org` of a virtual domain, or a user
-    of the system), `here` whether the client is on this machine. `marked` is why policy would rather have
+    of the system), `here` whether the client is on this machine. `announced` says that a proxy's word is all
+    we have for who it is. `marked` is why policy would rather have
     refused it, empty for all whom it would not.
     `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
@@ -48,6 +49,7 @@ class Client:
     user: str | None = None
     login: str | None = None
     here: bool = False
+    announced: bool = False
     may_relay: bool = False
     marked: str = ""
     nameless: bool = False

@@ -3,7 +3,8 @@
 Asked by `postoffice.policy.policy` when a client connects. Whose word is trusted for relaying is decided
 here: this machine's own addresses, `trusted` hosts and, with `localmx`, hosts whose mail comes here. The
 access files and `paranoid` turn clients away, or mark them where `forbidden` says so. A client on this
-machine is never looked up.
+machine is never looked up. One that a proxy announces is judged as what it is announced to be, but for an
+address of this machine, which is worth nothing then; the name and the log-in that a proxy gives are believed.
 
 When things fail: a look-up that failed says nothing about a client. It is answered with 451 where the answer
 depends on it, as access files are that cannot be read, and leaves the client without a name else.
@@ -66,17 +67,26 @@ class Clients:
         ip, settings = client.ip, self.settings
         loopback = ip_address(ip).is_loopback
         if loopback or ip in self._own_addresses():
+            if client.announced:
+                # A proxy's word makes nobody one of us.
+                stranger = evolve(client, name=None, nameless=True)
+                stranger = self._admitted(stranger, Subject(ip, None), certain=True)
+                return self._named(stranger, certain=True) if settings.paranoid else stranger
             name = "localhost" if loopback else None
             client = evolve(client, name=name, here=True, may_relay=True)
             return self._admitted(client, Subject(ip, name or settings.host), certain=True)
-        name, claimed, certain = await self._names(ip)
+        if client.announced and client.name is not None:
+            name, claimed, certain = client.name, None, True
+        else:
+            name, claimed, certain = await self._names(ip)
         trusted = ip in settings.trusted or (name or "").lower() in settings.trusted
         nameless = name is None and certain and (settings.dnscheck or claimed is None)
-        client = evolve(client, name=name, may_relay=trusted, nameless=nameless)
+        may_relay = trusted or client.login is not None
+        client = evolve(client, name=name, may_relay=may_relay, nameless=nameless)
         client = self._admitted(client, Subject(ip, name, claimed), certain)
         if settings.paranoid and not trusted:
             client = self._named(client, certain)
-        if settings.localmx and name is not None and not trusted:
+        if settings.localmx and name is not None and not may_relay:
             client = evolve(client, may_relay=await self._gets_its_mail_here(name))
         return client
 

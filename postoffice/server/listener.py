@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from ipaddress import ip_address, ip_network
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -27,7 +27,9 @@ from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
 from postoffice.server.portal import Authenticator
+from postoffice.server.proxied import Proxied, within
 from postoffice.server.session import Session, SessionSettings
+from postoffice.smtp.proxy import Announced
 from postoffice.smtp.server import ServerEngine
 
 FULL = Reply(451, (3, 2), "Too many connections here, try again later")
@@ -35,6 +37,9 @@ FULL = Reply(451, (3, 2), "Too many connections here, try again later")
 MOST_PAUSING = 20
 
 CROWDED = Reply(451, (3, 2), "Too many connections from your address, try again later")
+
+# For the log alone: a proxy that does not keep to its protocol is told nothing.
+NOT_ANNOUNCED = Reply(421, (5, 0), "The connection began without a PROXY header")
 
 
 @frozen
@@ -60,6 +65,8 @@ class Doorkeeper:
         self.sessions: set[Session] = set()
         # Those of refused clients that may stay a while; they do not count as clients.
         self.pausing: set[Session] = set()
+        # Connections that wait for a proxy to say who comes.
+        self.expected: set[Proxied] = set()
         self._from: Counter[str] = Counter()
         self._emptied: Deferred[None] | None = None
 
@@ -67,19 +74,32 @@ class Doorkeeper:
         """Whether an address is this machine's own."""
         return ip in self.own_addresses() or is_loopback(ip)
 
-    def admit(self, ip: str) -> Reply | None:
+    def admit(self, client: Client) -> Reply | None:
         """None to let a client in, else what it is told."""
-        limits = self.limits
-        if limits.clients and len(self.sessions) - len(self.pausing) >= limits.clients:
-            return FULL
-        if limits.per_client and self._from[crowd(ip)] >= limits.per_client and not self.at_home(ip):
-            return CROWDED
-        return None
+        return FULL if self.full() else self._crowded(client)
+
+    def full(self) -> bool:
+        """Whether nobody is let in now."""
+        inside = len(self.sessions) - len(self.pausing) + len(self.expected)
+        return 0 < self.limits.clients <= inside
+
+    def _crowded(self, client: Client) -> Reply | None:
+        most = self.limits.per_client
+        if not 0 < most <= self._from[crowd(client.ip)]:
+            return None
+        return None if self.at_home(client.ip) and not client.announced else CROWDED
 
     def enter(self, session: Session) -> None:
         """A session begins."""
         self.sessions.add(session)
         self._from[crowd(session.client.ip)] += 1
+
+    def rename(self, session: Session, client: Client) -> Reply | None:
+        """A session turns out to be for another client: None to let that in, else what it is told."""
+        self._uncount(session.client.ip)
+        refused = self._crowded(client)
+        self._from[crowd(session.client.ip if refused else client.ip)] += 1
+        return refused
 
     def set_aside(self, session: Session) -> bool:
         """A client is refused; whether it may stay, from now on not counted."""
@@ -102,6 +122,8 @@ class Doorkeeper:
 
     async def stop(self, bound: float) -> None:
         """End every session; those that have a letter coming in get `bound` seconds to finish it."""
+        for proxied in list(self.expected):
+            proxied.abort()
         if not self.sessions:
             return
         self._emptied = Deferred()
@@ -154,13 +176,35 @@ class SmtpFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         settings = self.settings
         client = Client(peer_of(addr), getattr(addr, "port", 0), door=settings.door)
-        refused = self.doorkeeper.admit(client.ip)
+        if not settings.proxy or not within(client.ip, settings.proxy):
+            return self._receive(client)
+        if self.doorkeeper.full():
+            return self._turn_away(client, FULL, "limit of sessions reached")
+        return Proxied(
+            partial(self._announced, client),
+            partial(self.intake.journal.refused, client, "session", NOT_ANNOUNCED),
+            self.doorkeeper.expected,
+            self.clock,
+            settings.door == "smtps",
+        )
+
+    def _announced(self, proxy: Client, who: Announced) -> Protocol:
+        """A proxy has said for whom it speaks."""
+        ip = plain_ip(who.ip) if who.ip else proxy.ip
+        return self._receive(evolve(proxy, ip=ip, port=who.port, announced=True))
+
+    def _turn_away(self, client: Client, reply: Reply, why: str) -> Protocol:
+        journal = self.intake.journal
+        journal.refused(client, "session", reply, why)
+        if journal.auditing:
+            journal.audit(client, 0, "CONN", reply.code, why)
+        return _Turned(None if self.settings.door == "smtps" else reply)
+
+    def _receive(self, client: Client) -> Protocol:
+        settings = self.settings
+        refused = self.doorkeeper.admit(client)
         if refused is not None:
-            journal, why = self.intake.journal, "limit of sessions reached"
-            journal.refused(client, "session", refused, why)
-            if journal.auditing:
-                journal.audit(client, 0, "CONN", refused.code, why)
-            return _Turned(None if settings.door == "smtps" else refused)
+            return self._turn_away(client, refused, "limit of sessions reached")
         tls = self._tls if self.encryption.offered else None
         if tls is None and settings.door == "smtps":
             # The certificate was taken away while we run.
@@ -181,6 +225,7 @@ class SmtpFactory(Factory):
             link, client, self.settings, self.directory, self.policy, self.intake, self.authenticator
         )
         session.may_stay = partial(self.doorkeeper.set_aside, session)
+        session.may_be = partial(self.doorkeeper.rename, session)
         Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 
 from postoffice import __version__
+from postoffice.config.values import Network
 from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
@@ -28,6 +29,7 @@ from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
 from postoffice.server.login import LOG_IN_FIRST, WELCOME, LogIn
 from postoffice.server.portal import Authenticator
+from postoffice.server.proxied import introduced, within
 from postoffice.server.transaction import Transaction
 from postoffice.smtp.events import (
     Auth,
@@ -51,7 +53,9 @@ from postoffice.smtp.events import (
     Reset,
     StartTls,
     Verify,
+    Xclient,
 )
+from postoffice.smtp.xclient import ATTRIBUTES, parse_attributes
 
 OK = Reply(250, (0, 0), "OK")
 SENDER_OK = Reply(250, (1, 0), "Sender OK")
@@ -94,6 +98,9 @@ class SessionSettings:
     auth_plaintext: bool = False
     auth_any_sender: bool = False
     lenient_order: bool = False
+    # Networks whose PROXY header is required, and those whose XCLIENT is believed.
+    proxy: tuple[Network, ...] = ()
+    xclient: tuple[Network, ...] = ()
     # What DEBUG tells besides the envelope; without it there is no DEBUG.
     disclosure: tuple[str, ...] = ()
 
@@ -112,6 +119,8 @@ class SessionSettings:
         limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
         words = f"PIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING{limits}\nHELP"
         lines = f"{self.host}\n{words}"
+        if b"XCLIENT" in offered:
+            lines += f"\nXCLIENT {ATTRIBUTES}"
         return f"{lines}\nSTARTTLS" if b"STARTTLS" in offered else lines
 
 
@@ -146,6 +155,11 @@ class Session:
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
         self.may_stay: Callable[[], bool] = lambda: False
+        # Whether it may turn out to be another client; as well.
+        self.may_be: Callable[[Client], Reply | None] = lambda client: None
+        self._believed = (
+            bool(settings.xclient) and not client.announced and within(client.ip, settings.xclient)
+        )
         self._meeting: Deferred[Client] | None = None
 
     async def run(self) -> None:
@@ -247,6 +261,8 @@ class Session:
             offered |= {b"STARTTLS"}
         if self.log_in.offered:
             offered |= {b"AUTH"}
+        if self._believed:
+            offered |= {b"XCLIENT"}
         self.link.engine.offered = offered
 
     async def _turn_away(self, turned: Turned) -> None:
@@ -465,6 +481,24 @@ class Session:
             lines[:0] = [f"From: {path(transaction.sender)}", *recipients]
         return Reply(250, (0, 0), "\n".join(map(printable, lines)))
 
+    async def _xclient(self, event: Xclient) -> Reply:
+        """Our peer speaks for somebody else: judge him as if he had just come."""
+        self._drop_transaction()
+        client = introduced(self.met, parse_attributes(event.attributes))
+        try:
+            client = await self.policy.client(client)
+        except Turned as turned:
+            reply = turned.reply
+            raise Refusal(evolve(reply, code=521 if reply.permanent else 421), turned.why) from None
+        crowded = self.may_be(client)
+        if crowded is not None:
+            raise Refusal(evolve(crowded, code=421), "limit of sessions reached")
+        self.client = self.met = client
+        self.log_in = self.log_in.anew()
+        self._offer()
+        self.journal.admitted(client)
+        return Reply(220, None, self.settings.greeting(client))
+
     async def _quit(self, event: Quit) -> Reply:
         return BYE
 
@@ -486,6 +520,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Auth: Session._auth,
     AuthResponse: Session._auth,
     Noop: Session._noop,
+    Xclient: Session._xclient,
     Verify: Session._verify,
     Expand: Session._expand,
     Help: Session._help,

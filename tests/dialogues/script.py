@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dns.message
@@ -145,9 +145,9 @@ def matches(pattern: str, text: str) -> bool:
 def furnish(directory: Path, dialogue: Dialogue) -> None:
     """Users, their mailboxes and the files of the dialogue, in a directory of its own."""
     for name in ("mail", "spool"):
-        (directory / name).mkdir()
+        (directory / name).mkdir(exist_ok=True)
     passwd = directory / "virtual" / DOMAIN / "passwd"
-    passwd.parent.mkdir(parents=True)
+    passwd.parent.mkdir(parents=True, exist_ok=True)
     passwd.write_text("".join(f"{user}:{HASH}\n" for user in USERS))
     (directory / "virtual/domains.cf").write_text(f"root:{DOMAIN}:1:for tests\nroot:asleep.test:0:inactive\n")
     for name, text in (*((name, "") for name in ("banner", "hosts.allow", "hosts.deny")), *dialogue.files):
@@ -370,11 +370,3 @@ def newest_last(directory: Path, user: str) -> list[bytes]:
     box = directory / "mail" / (user if user.split("/")[0] == ACCOUNT else f"{DOMAIN}/{user}")
     found = box.glob("new/*")
     return [path.read_bytes() for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
-
-
-def by_office(every: Sequence[Dialogue]) -> Mapping[tuple[object, ...], list[Dialogue]]:
-    """Dialogues that can share an office, together."""
-    groups: dict[tuple[object, ...], list[Dialogue]] = {}
-    for dialogue in every:
-        groups.setdefault(dialogue.office, []).append(dialogue)
-    return groups

@@ -1,17 +1,20 @@
 """Every dialogue once more, held with a running service by clients that come from other addresses.
 
-Dialogues with the same office share one. Those that say `memory` are left out: they would take too long.
+One service is every office, one after the other: it is told with SIGHUP to read another configuration. Those
+that say `memory` are left out: they would take too long.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -23,7 +26,6 @@ from tests.dialogues.script import (
     Line,
     Play,
     Stage,
-    by_office,
     dialogues,
     furnish,
     logged,
@@ -101,29 +103,40 @@ class LiveLine(Line):
 
 
 class LiveStage(Stage):
-    """A running service; `begin` before each dialogue."""
+    """A running service, which is told with SIGHUP what office it is to be: `begin` before each dialogue."""
 
-    def __init__(self, group: Sequence[Dialogue], directory: Path) -> None:
-        furnish(directory, group[0])
+    def __init__(self, every: Sequence[Dialogue], directory: Path) -> None:
         self.directory = directory
-        self.names = NameServer([line for dialogue in group for line in dialogue.dns])
+        self.names = NameServer([line for dialogue in every for line in dialogue.dns])
         self.ports = {"smtp": free_port(), "msp": free_port()}
-        lines = [
-            f"listen={HOST}:{self.ports['smtp']}",
-            f"msp={HOST}:{self.ports['msp']}",
-            f"nameserver={HOST}:{self.names.port}",
-            *settings(directory, group[0]),
-            "log=stderr",
-        ]
+        furnish(directory, every[0])
         try:
-            self.office = Postoffice(lines, directory)
+            self.office = Postoffice(self._lines(every[0]), directory)
         except BaseException:
             self.names.stop()
             raise
+        self._now = every[0].office
         self._said = 0
 
-    def begin(self) -> None:
-        """Forget what was delivered and logged."""
+    def _lines(self, dialogue: Dialogue) -> list[str]:
+        return [
+            f"listen={HOST}:{self.ports['smtp']}",
+            f"msp={HOST}:{self.ports['msp']}",
+            f"nameserver={HOST}:{self.names.port}",
+            *settings(self.directory, dialogue),
+            "log=stderr",
+        ]
+
+    def begin(self, dialogue: Dialogue) -> None:
+        """Be the office of this dialogue, and forget what was delivered and logged. Errors: `Broken`."""
+        if dialogue.office != self._now:
+            self._now = dialogue.office
+            furnish(self.directory, dialogue)
+            self.office.config.write_text("\n".join(self._lines(dialogue)))
+            said = len(self.office.log())
+            os.kill(self.office.pid, signal.SIGHUP)
+            if not wait_until(lambda: "configuration read again" in self.office.log()[said:], PATIENCE):
+                raise Broken(f"{dialogue.name}: its configuration was not taken: {self.office.log()[said:]}")
         for letter in (self.directory / "mail").rglob("new/*"):
             letter.unlink()
         self._said = len(self.office.log())
@@ -142,7 +155,11 @@ class LiveStage(Stage):
         return newest_last(self.directory, user)
 
     def logged(self, pattern: str) -> bool:
-        return wait_until(lambda: logged(self.office.log()[self._said :], pattern), PATIENCE)
+        return wait_until(lambda: logged(self.told(), pattern), PATIENCE)
+
+    def told(self) -> str:
+        """What was logged since the dialogue began."""
+        return self.office.log()[self._said :]
 
     def rewrite(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
@@ -154,7 +171,7 @@ class LiveStage(Stage):
 
 
 class Live(SynchronousTestCase):
-    """One test for each office."""
+    """All of them, one after the other."""
 
     def setUp(self) -> None:
         elsewhere = Elsewhere()
@@ -162,33 +179,17 @@ class Live(SynchronousTestCase):
         words = f"addr add {OWN_ADDRESS}/32 dev lo".split()
         subprocess.run([program("ip"), *words], check=True, capture_output=True)
 
-    def hold(self, group: Sequence[Dialogue]) -> None:
-        """Hold them one after the other; what went wrong is told of all of them."""
-        with tempfile.TemporaryDirectory(prefix="dialogues-") as directory:
-            stage = LiveStage(group, passable(Path(directory)))
-            broken = []
+    def test_every_dialogue(self) -> None:
+        every = sorted((one for one in dialogues() if not one.memory), key=lambda one: (one.office, one.name))
+        directory = tempfile.TemporaryDirectory(prefix="dialogues-")
+        self.addCleanup(directory.cleanup)
+        stage = LiveStage(every, passable(Path(directory.name)))
+        self.addCleanup(stage.stop)
+        broken = []
+        for dialogue in every:
             try:
-                for dialogue in group:
-                    stage.begin()
-                    try:
-                        Play(dialogue, stage).run()
-                    except Broken as error:
-                        broken.append(str(error))
-                log = stage.office.log()
-            finally:
-                stage.stop()
-        self.assertEqual(broken, [], log[-4000:])
-
-
-def method(group: Sequence[Dialogue]) -> Callable[[Live], None]:
-    """The test of one office."""
-
-    def test(self: Live) -> None:
-        self.hold(group)
-
-    return test
-
-
-for every in by_office([one for one in dialogues() if not one.memory]).values():
-    more = f"_and_{len(every) - 1}_more" if len(every) > 1 else ""
-    setattr(Live, f"test_{every[0].identifier}{more}", method(every))
+                stage.begin(dialogue)
+                Play(dialogue, stage).run()
+            except Broken as error:
+                broken.append(f"{error}\n{stage.told()}")
+        self.assertEqual("\n".join(broken), "")

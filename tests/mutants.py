@@ -328,6 +328,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.smtp.test_server.EveryOctet.test_A7_every_octet_in_every_position",
     ),
     Mutant(
+        "D6_passwords_in_audit_records",
+        "postoffice/server/audit.py",
+        'f"{text[:4]} {mechanism} *" if mechanism else text',
+        "text",
+        "tests.server.test_audit.Secrets.test_D6_passwords_are_in_no_record",
+    ),
+    Mutant(
         "D6_guessable_ids",
         "postoffice/spool/names.py",
         "number = random.getrandbits(96)",

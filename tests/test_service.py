@@ -13,8 +13,9 @@ from twisted.application.service import IService
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.config.options import OPTIONS
 from postoffice.config.settings import Settings
-from postoffice.service import Office, host_name, make_office, notify
+from postoffice.service import AT_START, Office, host_name, make_office, notify
 from postoffice.services.journal import Journal
 from postoffice.services.privileges import Account
 from postoffice.services.sockets import Sockets
@@ -26,6 +27,8 @@ ME = Account("me", os.getuid(), os.getgid(), "/")
 OTHERWISE = """
 hostname=other.example.org
 control-group=root
+access=/other.allow,/other.deny
+vspool=/other
 banner=/etc/hostname
 virtual=/
 mailbox=maildir:/other/%u
@@ -42,6 +45,15 @@ size=12345
 minfree=1m
 hops=8
 require-helo
+lenient-order
+auth=passwd
+auth-plaintext
+auth-any-sender
+msp-auth
+localmx
+dnscheck
+paranoid
+forbidden=folder:other
 bare-newline=reject
 audit
 debug
@@ -139,6 +151,12 @@ class Building(SynchronousTestCase):
         self.assertNotEqual(facts(office), facts(fresh))
         office.reload(self.settings(*lines))
         self.assertEqual(facts(office), facts(fresh))
+
+    def test_no_option_is_forgotten(self) -> None:
+        """Every option is a start's, or another value for it stands in OTHERWISE."""
+        tried = {line.partition("=")[0] for line in OTHERWISE.split()}
+        known = tried | AT_START | {"log", "tls-cert", "tls-key"}
+        self.assertEqual({option.name for option in OPTIONS if option.available} - known, set())
 
     def test_settings_that_cannot_be_taken_over_change_nothing(self) -> None:
         office, same = self.office(f"log={self.top}/log"), self.office(f"log={self.top}/log")

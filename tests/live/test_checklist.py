@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email import message_from_bytes
 
 from tests.live.office import DOMAIN, NAME, Kind, OfficeCase, run, stored
@@ -476,6 +476,7 @@ class EarlyTalk(Checklist):
         super().setUp()
         elsewhere = Elsewhere()
         self.addCleanup(elsewhere.stop)
+        self.friends = 0
         # A name server that hears, and answers when the test wants it to.
         self.names = socket.socket(type=socket.SOCK_DGRAM)
         self.addCleanup(self.names.close)
@@ -947,6 +948,7 @@ class Relaying(Checklist):
         super().setUp()
         elsewhere = Elsewhere()
         self.addCleanup(elsewhere.stop)
+        self.friends = 0
 
     def probes(self) -> Iterable[bytes]:
         """Paths that some server relayed for once. `victim` is nobody here."""
@@ -981,35 +983,59 @@ class Relaying(Checklist):
             b"<:include:/etc/passwd>",
         )
 
-    def test_C1_probes_from_outside(self) -> None:
+    # The words of a client that hopes for the wrong kind of trust.
+    GREETINGS = (b"EHLO localhost", b"HELO [127.0.0.1]", b"EHLO " + NAME.encode())
+    SENDERS = (b"<spam@away.test>", b"<%b>" % ALICE, b"<>", b"<spam@[127.0.0.1]>", b"<root>")
+
+    def strangers(self, *lines: str) -> Postoffice:
+        """An office to which everybody is a stranger: what tells the names of addresses is not there."""
         self.sink = RecordingSink()
         self.addCleanup(self.sink.stop)
-        # An answering port for reverse look-ups is not there: strangers have no name.
-        office = self.relaying(self.sink.port, f"nameserver={HOST}:{free_port()}", "errors=0")
+        return self.relaying(self.sink.port, f"nameserver={HOST}:{free_port()}", "errors=0", *lines)
+
+    def relays_nothing(self, wire: Wire, senders: Sequence[bytes] = SENDERS) -> None:
+        """Every probe is refused in a session that was greeted, and only because of what it asks for."""
         probes = list(self.probes())
         self.assertGreaterEqual(len(probes), 60)
-        for source, senders in (
-            (self.OUTSIDE, (b"<spam@away.test>", b"<%b>" % ALICE, b"<>", b"<spam@[127.0.0.1]>", b"<root>")),
-            ("192.0.2.1", (b"<root@localhost>",)),
-        ):
-            with Wire(office.port, source=source) as wire:
-                self.assertEqual(wire.replies(1), [220])
-                for greeting in (b"EHLO localhost", b"HELO [127.0.0.1]", b"EHLO " + NAME.encode()):
-                    self.assertEqual(wire.ask(greeting)[:3], b"250")
-                for sender in senders:
-                    self.assertEqual(wire.ask(b"MAIL FROM:" + sender)[:3], b"250")
-                    wire.send(b"".join(b"RCPT TO:%b\r\n" % probe for probe in probes) + b"DATA\r\n")
-                    for probe in probes:
-                        reply = wire.reply()
-                        self.assertIn(reply[:3], (b"550", b"501"), (sender, probe, reply))
-                    self.assertEqual(wire.replies(1), [554], "no valid recipients")
-                # Whoever is at home here gets mail, so that it is not the address that was refused.
-                begin(wire, b"friend@away.test", ALICE)
-                self.assertEqual(wire.ask(HEADER + b".")[:3], b"250")
-        self.maildir(office, 2)
+        for greeting in self.GREETINGS:
+            self.assertEqual(wire.ask(greeting)[:3], b"250")
+        for sender in senders:
+            self.assertEqual(wire.ask(b"MAIL FROM:" + sender)[:3], b"250")
+            wire.send(b"".join(b"RCPT TO:%b\r\n" % probe for probe in probes) + b"DATA\r\n")
+            for probe in probes:
+                reply = wire.reply()
+                self.assertIn(reply[:3], (b"550", b"501"), (sender, probe, reply))
+            self.assertEqual(wire.replies(1), [554], "no valid recipients")
+        # Whoever is at home here gets mail, so that it is not the address that was refused.
+        begin(wire, b"friend@away.test", ALICE)
+        self.assertEqual(wire.ask(HEADER + b".")[:3], b"250")
+        self.friends += 1
+
+    def nothing_left(self, office: Postoffice) -> None:
+        """The letters of friends came, and nothing went out."""
+        self.maildir(office, self.friends)
         self.settle(office)
         self.assertEqual(self.sink.recorded, [])
         self.close(office)
+
+    def test_C1_probes_from_outside(self) -> None:
+        office = self.strangers()
+        for source, senders in ((self.OUTSIDE, self.SENDERS), ("192.0.2.1", (b"<root@localhost>",))):
+            with Wire(office.port, source=source) as wire:
+                self.assertEqual(wire.replies(1), [220])
+                self.relays_nothing(wire, senders)
+        self.nothing_left(office)
+
+    def test_C1_probes_on_the_submission_port(self) -> None:
+        """Without a log-in it is a door like the other, and a log-in that failed is none."""
+        msp = free_port()
+        office = self.strangers(f"msp={HOST}:{msp}", "auth-plaintext=1")
+        with Wire(msp, source=self.OUTSIDE) as wire:
+            self.assertEqual(wire.replies(1), [220])
+            self.assertEqual(wire.ask(b"EHLO localhost")[:3], b"250")
+            self.assertEqual(wire.ask(b"AUTH PLAIN AGFsaWNlQGhlcmUudGVzdAB4")[:3], b"535")
+            self.relays_nothing(wire)
+        self.nothing_left(office)
 
     def test_C1_an_address_mapped_into_ipv6_is_no_other_address(self) -> None:
         self.sink = RecordingSink()

@@ -58,6 +58,8 @@ bare-newline=reject
 audit
 debug
 trusted=192.0.2.1
+proxy=192.0.2.128/25
+xclient=192.0.2.128/25
 relay
 escape-from=0
 relay-host=[192.0.2.25]

@@ -18,7 +18,7 @@ behind it 700, 3,000 or 17,000 times, so that short inputs reach the limits of l
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import asdict, define, field
 
@@ -40,14 +40,17 @@ from postoffice.smtp.events import (
     StartTls,
     Xclient,
 )
+from postoffice.smtp.proxy import MOST_FIELDS, BadHeader, read_header
 from postoffice.smtp.sasl import INVALID, Credentials, Exchange
-from postoffice.smtp.server import AUTH_LIMIT, IMPROPER_PIPELINING, ServerEngine
+from postoffice.smtp.server import AUTH_LIMIT, EARLY_TALK, IMPROPER_PIPELINING, ServerEngine
+from postoffice.smtp.xclient import parse_attributes
 
 EHLO = b"EHLO client.test\r\n"
 ENVELOPE = EHLO + b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n"
 
 STATES: Mapping[bytes, tuple[bytes, ...]] = {
     b"early": (),
+    b"proxied": (),
     b"greeting": (),
     b"greeted": (EHLO,),
     b"secured": (EHLO, b"STARTTLS\r\n"),
@@ -58,7 +61,8 @@ STATES: Mapping[bytes, tuple[bytes, ...]] = {
     b"chunks": (EHLO, ENVELOPE[len(EHLO) :] + b"BDAT 10\r\n012345\r\n\r"),
     b"auth": (EHLO, b"AUTH LOGIN\r\n"),
 }
-"""The groups that lead to a state; in the first of them the client does not wait for the banner."""
+"""The groups that lead to a state. In the first the client does not wait for the banner, in the second a
+proxy comes before it."""
 
 OPTIONS = (b"reject", b"small", b"helo", b"few", b"lenient")
 """Bare newlines refused; content of 100 octets at most; HELO insisted on; no optional command offered; RCPT
@@ -119,7 +123,9 @@ class Host:
             case AuthResponse(line=line):
                 assert self.exchange is not None, "a response to no challenge"
                 return self.log_in(self.exchange.respond(line))
-            case Xclient():
+            case Xclient(attributes=attributes):
+                for value in parse_attributes(attributes).values():
+                    check_text(value or "")
                 return BANNER
             case Quit():
                 return Reply(221, (0, 0), "Bye")
@@ -218,16 +224,38 @@ def talk(
     """The whole session."""
     told = Told(engine)
     if state == b"early":
-        engine.receive(groups[0])
+        first, *groups = groups
+        engine.receive(first)
+    pieces = (piece for group in groups for piece in cut(group))
+    if state == b"proxied" and not announced(engine, pieces):
+        return told
     told.sent += engine.greet(BANNER)
     for group in STATES[state]:
         engine.receive(group)
         told.drain()
-    for group in groups:
-        for piece in cut(group):
-            engine.receive(piece)
-            told.drain()
+    told.drain()
+    for piece in pieces:
+        engine.receive(piece)
+        told.drain()
     return told
+
+
+def announced(engine: ServerEngine, pieces: Iterator[bytes]) -> bool:
+    """Whether pieces begin with a header of the PROXY protocol; the engine gets what came behind it."""
+    header = b""
+    for piece in pieces:
+        header += piece
+        try:
+            found = read_header(header)
+        except BadHeader:
+            return False
+        if found is not None:
+            who, rest = found
+            check_text(who.ip)
+            engine.receive(rest)
+            return True
+        assert len(header) <= 16 + MOST_FIELDS, "a header without end is held"
+    return False
 
 
 def read(data: bytes) -> tuple[bytes, set[bytes], list[bytes]]:
@@ -278,7 +306,7 @@ def check(data: bytes, engine: type[ServerEngine] = ServerEngine) -> None:
     one = talk(make(), state, groups, lambda group: [group])
     many = talk(make(), state, groups, octets)
     last = one.events[-1] if one.events else None
-    if isinstance(last, Refused) and last.reply == IMPROPER_PIPELINING:
+    if isinstance(last, Refused) and last.reply in (EARLY_TALK, IMPROPER_PIPELINING):
         before = one.settled()[:-1]
         assert many.settled()[: len(before)] == before, "cut up, it is something else before"
     else:

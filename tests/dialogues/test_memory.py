@@ -44,13 +44,15 @@ class MemoryLine(Line):
     def __init__(self, stage: MemoryStage, ip: str, door: str) -> None:
         self.stage = stage
         self.transport = StringTransport(peerAddress=IPv4Address("TCP", ip, 40000))
-        self.protocol: Any = stage.office.doors.entrances[door].buildProtocol(self.transport.getPeer())
-        self.protocol.makeConnection(self.transport)
+        protocol: Any = stage.office.doors.entrances[door].buildProtocol(self.transport.getPeer())
+        # Who reads may change, as with real transports.
+        self.transport.protocol = protocol
+        protocol.makeConnection(self.transport)
         self.lost = False
         stage.settle()
 
     def send(self, data: bytes) -> None:
-        self.protocol.dataReceived(data)
+        self.transport.protocol.dataReceived(data)
         self.stage.settle()
 
     def heard(self, wait: bool = True) -> str | None:
@@ -65,7 +67,7 @@ class MemoryLine(Line):
     def hang_up(self) -> None:
         if not self.lost:
             self.lost = True
-            self.protocol.connectionLost(Failure(ConnectionDone()))
+            self.transport.protocol.connectionLost(Failure(ConnectionDone()))
             self.stage.settle()
 
 

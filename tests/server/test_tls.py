@@ -173,6 +173,18 @@ class Forgetting(TlsCase):
         self.assertEqual(inside.send(b"EHLO me\r\n")[:4], b"250-")
         self.assertEqual(inside.send(b"MAIL FROM:<a@example.org>\r\n")[:4], b"250 ")
 
+    def test_B1_the_log_in_is_forgotten(self) -> None:
+        self.door.accounts.passwords[b"alice"] = b"secret"
+        self.door.change(auth_plaintext=True)
+        log_in = b"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n"
+        inside = self.encrypted(before=b"EHLO me\r\n" + log_in)
+        inside.send(b"EHLO me\r\n")
+        inside.send(b"MAIL FROM:<s@example.com>\r\n")
+        self.assertEqual(inside.send(b"RCPT TO:<far@away.example>\r\n")[:10], b"550 5.7.1 ")
+        inside.send(b"RSET\r\n")
+        # Nor is a second log-in a second one.
+        self.assertEqual(inside.send(log_in)[:4], b"235 ")
+
     def test_B1_inside_it_the_rules_are_the_same(self) -> None:
         inside = self.encrypted(before=b"EHLO me\r\n")
         inside.send(b"EHLO me\r\n")

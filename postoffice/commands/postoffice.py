@@ -2,7 +2,8 @@
 
     postoffice [-C FILE] [-o NAME=VALUE]... MODE
 
-    -bD, -bd    serve, in the foreground or the background; -qTIME sets the time between queue runs
+    -bD, -bd    serve, in the foreground or the background; -qTIME sets the time between queue runs, -a
+                logs a record of every command
     -bt         check the configuration and print every setting with where it came from
     -bp         show the queue (mailq); -q{PATTERN} chooses letters
     -bq, -q     run the queue now; -qI, -qS or -qR and a text choose letters

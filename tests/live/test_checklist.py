@@ -1037,6 +1037,50 @@ class Relaying(Checklist):
             self.relays_nothing(wire)
         self.nothing_left(office)
 
+    PROXY = "192.0.2.9"
+    AT_HOME = (
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 1025 25\r\n",
+        b"PROXY TCP6 ::1 ::1 1025 25\r\n",
+        b"PROXY TCP6 ::ffff:127.0.0.1 ::1 1025 25\r\n",
+        b"PROXY UNKNOWN\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\x7f\x00\x00\x01\x7f\x00\x00\x01\x00\x01\x00\x19",
+    )
+    """Headers of a proxy whose client claims to be of this machine, or nobody in particular."""
+
+    def test_C1_probes_through_a_proxy(self) -> None:
+        """Whoever is announced is never at home, and only a proxy may announce."""
+        office = self.strangers(f"proxy={self.PROXY}")
+        for header in self.AT_HOME:
+            with Wire(office.port, source=self.PROXY) as wire:
+                wire.send(header)
+                self.assertEqual(wire.replies(1), [220], header)
+                self.relays_nothing(wire, [b"<root@localhost>"])
+            with Wire(office.port, source=self.OUTSIDE) as wire:
+                self.assertEqual(wire.replies(1), [220])
+                wire.send(header.partition(b"\r\n")[0] + b"\r\n")
+                self.assertEqual(wire.replies(1), [500])
+                self.relays_nothing(wire, [b"<root@localhost>"])
+        with Wire(office.port, source=self.PROXY) as wire:
+            self.assertEqual(wire.ask(b"EHLO localhost"), b"", "the header is no choice of the proxy")
+        self.nothing_left(office)
+
+    def test_C1_probes_with_xclient(self) -> None:
+        office = self.strangers(f"xclient={self.PROXY}")
+        for attributes in (
+            b"ADDR=127.0.0.1 NAME=localhost",
+            b"ADDR=IPV6:::1",
+            b"ADDR=IPV6:::ffff:127.0.0.1",
+            b"NAME=" + NAME.encode(),
+            b"NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE]",
+        ):
+            for source, expected in ((self.PROXY, 220), (self.OUTSIDE, 502)):
+                with Wire(office.port, source=source) as wire:
+                    self.assertEqual(wire.replies(1), [220])
+                    self.assertEqual(int(wire.ask(b"XCLIENT " + attributes)[:3]), expected, attributes)
+                    self.relays_nothing(wire, [b"<root@localhost>"])
+        self.nothing_left(office)
+
     def test_C1_an_address_mapped_into_ipv6_is_no_other_address(self) -> None:
         self.sink = RecordingSink()
         self.addCleanup(self.sink.stop)

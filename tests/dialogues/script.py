@@ -79,7 +79,7 @@ class Dialogue:
 
 
 VERBS = frozenset(
-    "C: S: connect back hang closed wait mailbox has lacks log file offers hides".split()  # noqa: SIM905
+    "C: S: connect back hang closed wait mailbox has lacks log silent file offers hides".split()  # noqa: SIM905
 )
 ACCOUNT = "nobody"
 """The account the service runs as, and so the only user of the system who has a mailbox."""
@@ -245,6 +245,10 @@ class Stage(ABC):
         """Whether a line of the log since the dialogue began is so."""
 
     @abstractmethod
+    def told(self, pattern: str) -> bool:
+        """The same, of what is logged by now."""
+
+    @abstractmethod
     def rewrite(self, name: str, text: str) -> None:
         """Change a file of the dialogue."""
 
@@ -319,6 +323,9 @@ class Play:
             case "file":
                 name, _, text = step.text.partition(": ")
                 self.stage.rewrite(name, text + "\n")
+            case "silent":
+                if self.stage.told(step.text):
+                    self._broken(f"the log has a line {step.text!r}")
             case "log":
                 if not self.stage.logged(step.text):
                     self._broken(f"the log has no line {step.text!r}")

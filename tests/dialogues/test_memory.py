@@ -115,6 +115,9 @@ class MemoryStage(Stage):
     def logged(self, pattern: str) -> bool:
         return logged((self.directory / "log").read_text("utf-8"), pattern)
 
+    def told(self, pattern: str) -> bool:
+        return self.logged(pattern)
+
     def rewrite(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
 

@@ -69,6 +69,9 @@ class Scene(Stage):
     def logged(self, pattern: str) -> bool:
         return logged("when info it happened\n", pattern)
 
+    def told(self, pattern: str) -> bool:
+        return self.logged(pattern)
+
     def rewrite(self, name: str, text: str) -> None:
         self.files[name] = text
 
@@ -126,6 +129,7 @@ class Playing(SynchronousTestCase):
         self.broken("mailbox alice 1\nhas Subject: b", "the letter lacks 'Subject: b'")
         self.broken("mailbox alice 1\nlacks Subject: *", "the letter has 'Subject: *'")
         self.broken("log it did not happen", "the log has no line")
+        self.broken("silent it *", "the log has a line")
 
     def test_what_goes_as_told(self) -> None:
         scene = self.play(

@@ -155,9 +155,12 @@ class LiveStage(Stage):
         return newest_last(self.directory, user)
 
     def logged(self, pattern: str) -> bool:
-        return wait_until(lambda: logged(self.told(), pattern), PATIENCE)
+        return wait_until(lambda: self.told(pattern), PATIENCE)
 
-    def told(self) -> str:
+    def told(self, pattern: str) -> bool:
+        return logged(self.log(), pattern)
+
+    def log(self) -> str:
         """What was logged since the dialogue began."""
         return self.office.log()[self._said :]
 
@@ -191,5 +194,5 @@ class Live(SynchronousTestCase):
                 stage.begin(dialogue)
                 Play(dialogue, stage).run()
             except Broken as error:
-                broken.append(f"{error}\n{stage.told()}")
+                broken.append(f"{error}\n{stage.log()}")
         self.assertEqual("\n".join(broken), "")

@@ -250,6 +250,9 @@ class IDirectory(Interface):
         Errors: `Refusal` with 451 while it cannot be found out.
         """
 
+    def is_virtual(domain: str) -> bool:
+        """Whether a domain of ours has users of its own, who are not the system's. Errors: as `is_local`."""
+
     def resolve(address: Address) -> Deferred[Destination]:
         """Where to deliver an address of ours, or `Remote` for any other.
 
@@ -267,6 +270,10 @@ class Turned(Refusal):
     def __init__(self, reply: Reply, why: str = "", stay: bool = False) -> None:
         super().__init__(reply, why)
         self.stay = stay
+
+
+class WrongNumber(Refusal):
+    """The client named a user of ours who does not exist."""
 
 
 class IPolicy(Interface):

@@ -39,7 +39,11 @@ from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.reply import printable
 from postoffice.policy.access import AccessFiles
 from postoffice.policy.client import Clients, ClientSettings
-from postoffice.policy.policy import Policy
+from postoffice.policy.lists import Lists
+from postoffice.policy.load import Load
+from postoffice.policy.policy import Judges, Policy, PolicySettings
+from postoffice.policy.rates import Rates
+from postoffice.policy.sender import Senders, SenderSettings
 from postoffice.queue.scheduler import QueueSettings, Scheduler
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Pace
@@ -178,7 +182,7 @@ def make_office(
         mailbox=mailbox,
         scheduler=scheduler,
         certificates=Certificates(watch),
-        doorkeeper=Doorkeeper(limits(settings), addresses, reactor),
+        doorkeeper=Doorkeeper(limits(settings, reactor), addresses, reactor),
         reactor=reactor,
     )
     return Office(parts, make_front(settings, host, registry, parts), settings, host, foreground)
@@ -216,7 +220,7 @@ def registry_of(
     return Registry(domains, users, directory)
 
 
-def policy_of(settings: Settings, host: str, parts: Parts) -> Policy:
+def policy_of(settings: Settings, host: str, directory: Directory, parts: Parts) -> Policy:
     """Whom we talk to, and what we take from them."""
     clients = ClientSettings(
         host,
@@ -227,7 +231,15 @@ def policy_of(settings: Settings, host: str, parts: Parts) -> Policy:
         forbidden=settings.forbidden,
     )
     access = AccessFiles(*settings.access, parts.watch)
-    return Policy(Clients(clients, parts.addresses, parts.resolver, access))
+    resolver = parts.resolver
+    judges = Judges(
+        Clients(clients, parts.addresses, resolver, access),
+        Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),
+        Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning),
+        Rates(settings.rate, parts.reactor.seconds),
+    )
+    rules = PolicySettings(host, settings.checkhelo, smarthost=settings.relay_host is not None)
+    return Policy(rules, judges, resolver, parts.addresses)
 
 
 def authenticator_of(settings: Settings, registry: Registry, parts: Parts) -> Authenticator:
@@ -265,7 +277,7 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         parts.reactor,
     )
     doorkeeper = parts.doorkeeper
-    policy = policy_of(settings, host, parts)
+    policy = policy_of(settings, host, directory, parts)
     conversation = SessionSettings(
         host,
         banner="\n".join(map(printable, _text(settings.banner).strip().splitlines())),
@@ -339,9 +351,9 @@ def pairs(settings: Settings) -> list[Pair]:
     return list(map(Pair, settings.tls_cert, settings.tls_key))
 
 
-def limits(settings: Settings) -> Limits:
+def limits(settings: Settings, reactor: Any) -> Limits:
     """For all doors together."""
-    return Limits(settings.clients, settings.per_client)
+    return Limits(settings.clients, settings.per_client, Load(settings.load, reactor.seconds).is_high)
 
 
 class Doors:
@@ -453,7 +465,7 @@ class Office(MultiService):
         parts.remote.adapt(remote_settings(settings, host))
         parts.mailbox.adapt(mailbox_settings(settings, host))
         parts.scheduler.adapt(registry.directory, queue_settings(settings, host))
-        parts.doorkeeper.limits = limits(settings)
+        parts.doorkeeper.limits = limits(settings, parts.reactor)
         parts.certificates.take(certificates)
         self.doors.adapt(front)
         if settings.audit != before.audit:

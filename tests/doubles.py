@@ -115,16 +115,32 @@ class StaticResolver:
 
 @implementer(IDirectory)
 class StaticDirectory:
-    """The domains of `local` are ours. `users` gives mailboxes by lower-case name, in all of them."""
+    """The domains of `local` are ours, `virtual` among them.
 
-    def __init__(self, local: Iterable[str] = (), users: Mapping[str, Mailbox] | None = None) -> None:
+    `users` gives mailboxes by lower-case name, in all of them; a look-up in one of `failing` fails.
+    """
+
+    def __init__(
+        self,
+        local: Iterable[str] = (),
+        users: Mapping[str, Mailbox] | None = None,
+        virtual: Iterable[str] = (),
+        failing: Iterable[str] = (),
+    ) -> None:
+        self._virtual = set(map(_plain, virtual))
+        self._failing = set(map(_plain, failing))
         self._local = {"", *map(_plain, local)}
         self._users = dict(users or {})
 
     def is_local(self, domain: str) -> bool:
         return _plain(domain) in self._local
 
+    def is_virtual(self, domain: str) -> bool:
+        return _plain(domain) in self._virtual
+
     def resolve(self, address: Address) -> Deferred[Destination]:
+        if _plain(address.domain) in self._failing:
+            return defer.fail(Refusal(Reply(451, (3, 0), "Not known now")))
         if not self.is_local(address.domain):
             return defer.succeed(Remote(_plain(address.domain)))
         mailbox = self._users.get(address.local.lower())

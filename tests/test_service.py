@@ -53,6 +53,12 @@ msp-auth
 localmx
 dnscheck
 paranoid
+checkhelo
+verify-from=0
+nodaemon
+rate=5/1h
+dnsbl=list.example
+load=3
 forbidden=folder:other
 bare-newline=reject
 audit

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal
 
 from attrs import frozen
@@ -25,6 +25,7 @@ _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\Z")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DECIMAL = {"k": 1000, "m": 1000**2, "g": 1000**3}
 _BINARY = {"": 1024, "k": 1024, "m": 1024**2, "g": 1024**3}
+_LISTINGS = IPv4Network("127.0.0.0/8")
 _FLAGS = {"1": True, "yes": True, "on": True, "0": False, "no": False, "off": False}
 
 
@@ -225,8 +226,18 @@ def _command(text: str) -> str:
 
 
 def _dns_list(text: str) -> tuple[str, str]:
-    zone, _, code = text.partition("=")
-    return domain(zone), code
+    """A zone, and the address that a record of it must have to count (empty: any)."""
+    zone, equals, code = text.partition("=")
+    if not equals:
+        return domain(zone), ""
+    address = f"127.0.0.{code}" if code.isdigit() else code
+    try:
+        known = IPv4Address(address) in _LISTINGS
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"{code!r} is no answer of a list; use an address that begins with 127, or its end")
+    return domain(zone), address
 
 
 def _usermap(text: str) -> str:

@@ -95,6 +95,11 @@ class Directory:
         """Errors: `Refusal` with 451 while it is not known which virtual domains there are."""
         return self._find(domain) is not None
 
+    def is_virtual(self, domain: str) -> bool:
+        """Errors: as `is_local`."""
+        found = self._find(domain)
+        return found is not None and found.virtual
+
     def resolve(self, address: Address) -> Deferred[Destination]:
         try:
             return succeed(self._resolve(address))

@@ -23,7 +23,7 @@ from postoffice.watched import Mistake, Watch, Watched
 
 DAEMON = "smtp"
 _EXPANSION = re.compile(r"%(.?)")
-_LIST = re.compile(r"(?:[^:\[]++|\[[^\]]*+\]?)*+")
+_LIST = re.compile(r"(?>(?:[^:\[]++|\[[^\]]*+\]?)*)")
 _COLON = re.compile(r"(?<!\\):")
 # Of no use to us, and harmless.
 _IGNORED = frozenset(

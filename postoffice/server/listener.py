@@ -36,6 +36,7 @@ FULL = Reply(451, (3, 2), "Too many connections here, try again later")
 # Refused clients that may stay for a while at the same time.
 MOST_PAUSING = 20
 
+BUSY = Reply(451, (3, 2), "This machine has too much to do, try again later")
 CROWDED = Reply(451, (3, 2), "Too many connections from your address, try again later")
 
 # For the log alone: a proxy that does not keep to its protocol is told nothing.
@@ -44,10 +45,11 @@ NOT_ANNOUNCED = Reply(421, (5, 0), "The connection began without a PROXY header"
 
 @frozen
 class Limits:
-    """Most sessions in all and from one address (0: no limit)."""
+    """Most sessions in all and from one address (0: no limit); `busy` tells when no more may come."""
 
     clients: int
     per_client: int
+    busy: Callable[[], bool] = lambda: False
 
 
 class Doorkeeper:
@@ -76,7 +78,9 @@ class Doorkeeper:
 
     def admit(self, client: Client) -> Reply | None:
         """None to let a client in, else what it is told."""
-        return FULL if self.full() else self._crowded(client)
+        if self.full():
+            return FULL
+        return BUSY if self.limits.busy() else self._crowded(client)
 
     def full(self) -> bool:
         """Whether nobody is let in now."""

@@ -19,7 +19,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from postoffice import __version__
 from postoffice.config.values import Network
-from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned
+from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned, WrongNumber
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client, Door
 from postoffice.mail.reply import Refusal, Reply, printable
@@ -284,6 +284,8 @@ class Session:
                 self.link.hurry(True)
             if type(event) is Rcpt and reply.code == 550 and reply.enhanced == NO_SUCH_USER:
                 self.journal.wrong_number(self.client, event.recipient, reply)
+            elif type(event) is Mail and event.sender is not None and isinstance(refusal, WrongNumber):
+                self.journal.wrong_number(self.client, event.sender, reply)
             else:
                 self.journal.refused(self.client, self._what(event), reply, refusal.why)
         except Exception as error:

@@ -166,6 +166,7 @@ def settings(directory: Path, dialogue: Dialogue) -> list[str]:
         f"mailbox=maildir:{directory}/mail/%u",
         # Most dialogues are about something else.
         "greylist=0",
+        "load=0",
         f"banner={directory}/banner",
         f"access={directory}/hosts.allow,{directory}/hosts.deny",
     ]

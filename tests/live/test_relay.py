@@ -205,9 +205,20 @@ class Exchangers(RelayCase):
         )
 
     def test_not_to_be_had(self) -> None:
-        """No such domain, one that says it takes no mail, and one whose best exchanger is this machine."""
+        """No such domain, one that says it takes no mail, and one whose best exchanger is this machine.
+
+        A client is told so at once, where the DNS has said it all; what a command hands in comes back.
+        """
         for domain, code in (("gone.test", "5.1.2"), ("null.test", "5.1.10"), ("ours.test", "5.4.6")):
-            hand_in(self.exchange, [f"far@{domain}"])
+            if code != "5.4.6":
+                refused = self.assertRaises(
+                    smtplib.SMTPRecipientsRefused, hand_in, self.exchange, [f"far@{domain}"]
+                )
+                ((_, text),) = refused.recipients.values()
+                self.assertTrue(text.startswith(code.encode()), text)
+            letter = b"Subject: far\n\nfar\n"
+            handed = run(self.exchange, "-bm", "-f", f"alice@{DOMAIN}", f"far@{domain}", data=letter)
+            self.assertEqual(handed.returncode, 0, handed.stderr)
             _, _, status, _ = self.bounce(self.exchange)
             (block,) = self.recipients_of(status)
             self.assertEqual(block["Status"], code)

@@ -6,16 +6,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from postoffice.interfaces import IPolicy
-from postoffice.policy.access import AccessFiles
-from postoffice.policy.client import Clients, ClientSettings
-from postoffice.policy.policy import Policy
-from postoffice.watched import Watch
-from tests.doubles import ScriptedPolicy, StaticResolver
+from tests.doubles import ScriptedPolicy
+from tests.server.support import Door
 
 
 class Seam(SynchronousTestCase):
     def test_interface(self) -> None:
-        access = AccessFiles("/nowhere", "/nowhere", Watch(lambda: 0.0, str))
-        clients = Clients(ClientSettings("mx.example.org"), frozenset[str], StaticResolver(), access)
-        for policy in (Policy(clients), ScriptedPolicy()):
+        for policy in (Door().policy(), ScriptedPolicy()):
             verifyObject(IPolicy, policy)

@@ -33,6 +33,9 @@ class Directory:
     def is_local(self, domain: str) -> bool:
         return domain.lower() in ("", "example.org")
 
+    def is_virtual(self, domain: str) -> bool:
+        return domain.lower() == "example.org"
+
     def resolve(self, address: Address) -> Deferred[Destination]:
         if address.local == "nobody":
             raise Refusal(Reply(550, (1, 1), "No such user here"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -22,11 +23,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from postoffice.config.values import Rate
 from postoffice.interfaces import IResolver
 from postoffice.policy.access import AccessFiles, Denied
 from postoffice.policy.client import Clients, ClientSettings
 from postoffice.policy.hosts import Subject
-from postoffice.policy.policy import Policy
+from postoffice.policy.lists import Lists
+from postoffice.policy.policy import Judges, Policy, PolicySettings
+from postoffice.policy.rates import Rates
+from postoffice.policy.sender import Senders, SenderSettings
 from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
@@ -38,6 +43,8 @@ from postoffice.watched import Unreadable, Watch
 from tests.doubles import StaticResolver
 from tests.queue.support import Directory, Office
 
+RULES = PolicySettings("mx.example.org", smarthost=True)
+ANY_SENDER = SenderSettings(verify_from=False)
 OUTSIDE = "192.0.2.9"
 INSIDE = "127.0.0.1"
 
@@ -109,14 +116,28 @@ class Door:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
         return self.free
 
-    def policy(self, resolver: IResolver | None = None, **settings: Any) -> Policy:
-        """A policy with these settings."""
-        own = self.doorkeeper.own_addresses
-        clients = ClientSettings("mx.example.org", **settings)
-        return Policy(Clients(clients, own, resolver or self.resolver, self.access))
+    def policy(
+        self,
+        resolver: IResolver | None = None,
+        *,
+        rules: PolicySettings = RULES,
+        senders: SenderSettings = ANY_SENDER,
+        dnsbl: Sequence[tuple[str, str]] = (),
+        rates: Sequence[Rate] = (),
+        **settings: Any,
+    ) -> Policy:
+        """A policy with these settings; senders and recipients elsewhere are not looked up unless told so."""
+        own, dns = self.doorkeeper.own_addresses, resolver or self.resolver
+        judges = Judges(
+            Clients(ClientSettings("mx.example.org", **settings), own, dns, self.access),
+            Senders(senders, Directory(), dns),
+            Lists(dnsbl, (), dns, self.office.journal.warning),
+            Rates(rates, self.office.clock.seconds),
+        )
+        return Policy(rules, judges, dns, own)
 
     def judge(self, resolver: IResolver | None = None, **settings: Any) -> None:
-        """Another policy, for the sessions to come."""
+        """Another policy, as `policy` makes it, for the sessions to come."""
         self.factory.policy = self.policy(resolver, **settings)
 
     def folder(self, path: str) -> IntakeSettings:

@@ -174,6 +174,9 @@ class ISpool(Interface):
     def requeue(letter_id: str | None) -> Deferred[int]:
         """Make the waiting recipients of a letter (None: of all letters) due now; how many there were."""
 
+    def requeue_domain(domain: str, below: bool) -> Deferred[int]:
+        """Like `requeue`, for recipients at a domain (any case) and, with `below`, at all below it."""
+
     def hold(letter_id: str) -> Deferred[bool]:
         """Set a letter aside: it is not claimed until released. False if there is no such letter."""
 
@@ -337,6 +340,9 @@ class IQueue(Interface):
 
     def run(letter_id: str | None) -> Awaitable[int]:
         """Make a letter (None: everything that waits) due now; how many recipients that were."""
+
+    def run_domain(domain: str, below: bool) -> Awaitable[int]:
+        """Make recipients at a domain, or with `below` at those below it too, due now; how many they were."""
 
 
 class IEncryption(IOpenSSLServerConnectionCreator):

@@ -543,6 +543,30 @@ class SpoolContract(SpoolHelpers):
         await spool.settle(busy, [Settlement(busy.recipients[0].key, DELIVERED)])
 
     @waiting
+    async def test_requeue_domain(self) -> None:
+        spool = await self.opened()
+        now = self.clock.seconds()
+        others = [
+            Address("c", name) for name in ("EXAMPLE.net.", "a.example.net", "an_example.net", "net", "")
+        ]
+        await self.put(spool, self.new(ANN, BOB, *others, due=now + 50))
+        for domain, below, count in [
+            *(("example.net", False, 3), ("Example.Net.", False, 3), ("example.net", True, 4)),
+            *(
+                ("ple.net", True, 0),
+                ("net", True, 6),
+                ("", False, 1),
+                ("%", True, 0),
+                ("a_example.net", True, 0),
+            ),
+        ]:
+            self.assertEqual(await spool.requeue_domain(domain, below), count, (domain, below))
+        due = {str(one.address): one.due for entry in await spool.entries() for one in entry.recipients}
+        self.assertEqual(set(due.values()), {now})
+        await spool.claim(1)
+        self.assertEqual(await spool.requeue_domain("example.net", False), 0)
+
+    @waiting
     async def test_held_letters_stay(self) -> None:
         spool = await self.opened()
         now = self.clock.seconds()

@@ -174,6 +174,12 @@ class Scheduler:
         self._fetch_soon()
         return count
 
+    async def run_domain(self, domain: str, below: bool) -> int:
+        self._lanes.forget_dead(all_of_them=True)
+        count = await self.spool.requeue_domain(domain, below)
+        self._fetch_soon()
+        return count
+
     # For the service.
 
     def start(self) -> None:

@@ -40,6 +40,7 @@ from postoffice.smtp.events import (
     Debug,
     EndOfChunk,
     EndOfContent,
+    Etrn,
     Event,
     Expand,
     Helo,
@@ -55,6 +56,7 @@ from postoffice.smtp.events import (
     Verify,
     Xclient,
 )
+from postoffice.smtp.grammar import is_domain
 from postoffice.smtp.xclient import ATTRIBUTES, parse_attributes
 
 OK = Reply(250, (0, 0), "OK")
@@ -72,12 +74,15 @@ BUG = Reply(451, (3, 0), "Something went wrong here, try again later")
 UNKNOWN = Reply(500, (5, 1), "Command not recognized")
 NO_EXPN = Reply(502, (5, 1), "We do not expand addresses")
 VRFY = Reply(252, (1, 5), "Send some mail, we will do our best")
+NO_DOMAIN = Reply(501, (5, 4), "Syntax: ETRN [@]domain")
+NOT_FOR_YOU = Reply(459, (7, 1), "We do not relay mail for you")
+NOTHING_WAITS = Reply(251, (0, 0), "OK, no messages waiting")
 # RFC 3463 section 3.2: the mailbox does not exist.
 NO_SUCH_USER = (1, 1)
 HELP = Reply(
     214,
     (0, 0),
-    "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\nSee RFC 5321 for their use",
+    "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY ETRN HELP QUIT\nSee RFC 5321 for their use",
 )
 
 
@@ -107,7 +112,7 @@ class SessionSettings:
     @property
     def offered(self) -> frozenset[bytes]:
         """The commands of the engine's `OPTIONAL` that a session begins with."""
-        return frozenset({b"DEBUG"}) if self.disclosure else frozenset()
+        return frozenset({b"ETRN", b"DEBUG"}) if self.disclosure else frozenset({b"ETRN"})
 
     def greeting(self, client: Client) -> str:
         """The text of the 220 banner: our name, the client's as we know it, and the configured lines."""
@@ -117,7 +122,7 @@ class SessionSettings:
     def extensions(self, offered: frozenset[bytes]) -> str:
         """The text of the answer to EHLO; `offered` are the commands that not everybody may use."""
         limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
-        words = f"PIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING{limits}\nHELP"
+        words = f"PIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING{limits}\nETRN\nHELP"
         lines = f"{self.host}\n{words}"
         if b"XCLIENT" in offered:
             lines += f"\nXCLIENT {ATTRIBUTES}"
@@ -483,6 +488,18 @@ class Session:
             lines[:0] = [f"From: {path(transaction.sender)}", *recipients]
         return Reply(250, (0, 0), "\n".join(map(printable, lines)))
 
+    async def _etrn(self, event: Etrn) -> Reply:
+        """Queued mail for a domain is asked for (RFC 1985), which is for those to whom we relay."""
+        below, domain = event.argument.startswith("@"), event.argument.removeprefix("@")
+        if not is_domain(domain.encode("ascii")):
+            raise Refusal(NO_DOMAIN)
+        if not (self.client.may_relay or self.settings.open_relay):
+            raise Refusal(NOT_FOR_YOU)
+        count = await self.intake.queue.run_domain(domain, below)
+        if not count:
+            return NOTHING_WAITS
+        return Reply(253, (0, 0), f"OK, {count} pending messages started")
+
     async def _xclient(self, event: Xclient) -> Reply:
         """Our peer speaks for somebody else: judge him as if he had just come."""
         self._drop_transaction()
@@ -522,6 +539,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Auth: Session._auth,
     AuthResponse: Session._auth,
     Noop: Session._noop,
+    Etrn: Session._etrn,
     Xclient: Session._xclient,
     Verify: Session._verify,
     Expand: Session._expand,

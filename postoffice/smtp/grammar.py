@@ -53,6 +53,7 @@ _DOMAIN = rb"%b(?>\.%b)*+" % (_LABEL, _LABEL)
 _LITERAL = rb"\[[0-9A-Za-z.:]++\]"
 _MAILBOX = rb"(?P<local>%b|%b)(?:@(?P<domain>%b|%b))?" % (_DOT_STRING, _QUOTED, _DOMAIN, _LITERAL)
 _ROUTE = rb"(?:@%b(?>,@%b)*+:)?" % (_DOMAIN, _DOMAIN)
+_DOMAIN_ALONE = re.compile(rb"%b\Z" % _DOMAIN).match
 _PATH = re.compile(rb"<%b%b>(?= |\Z)" % (_ROUTE, _MAILBOX)).match
 _BARE = re.compile(rb"%b(?= |\Z)" % _MAILBOX).match
 _QUOTED_PAIR = re.compile(r"\\(.)")
@@ -185,6 +186,11 @@ def check_auth(value: bytes) -> None:
 def decode_xtext(text: str) -> str:
     """What xtext stands for: printable ASCII if it was read by one of the parsers above."""
     return _HEXCHAR.sub(lambda found: chr(int(found[1], 16)), text)
+
+
+def is_domain(name: bytes) -> bool:
+    """Whether this is a domain, and no literal."""
+    return len(name) <= DOMAIN_LIMIT and _DOMAIN_ALONE(name) is not None
 
 
 def is_host(name: bytes) -> bool:

@@ -6,7 +6,7 @@ made on it, so that restarts and several nodes can be played.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field
 from twisted.internet.defer import Deferred, fail, succeed
@@ -260,11 +260,24 @@ class MemorySpool:
 
     def requeue(self, letter_id: str | None) -> Deferred[int]:
         """Make waiting recipients due now."""
+        return self._requeue(lambda letter, recipient: letter_id in (None, letter.id))
+
+    def requeue_domain(self, domain: str, below: bool) -> Deferred[int]:
+        """Make waiting recipients at a domain due now."""
+        name = domain.lower().rstrip(".")
+
+        def there(letter: Letter, recipient: Recipient) -> bool:
+            key = recipient.address.domain_key
+            return key == name or (below and key.endswith(f".{name}"))
+
+        return self._requeue(there)
+
+    def _requeue(self, which: Callable[[Letter, Recipient], bool]) -> Deferred[int]:
         now = self._clock.seconds()
         count = 0
         for stored in self.shelf.letters.values():
-            for slot in stored.slots.values() if letter_id in (None, stored.letter.id) else ():
-                if slot.token is None or slot.ready <= now:
+            for slot in stored.slots.values():
+                if which(stored.letter, slot.recipient) and (slot.token is None or slot.ready <= now):
                     slot.token = slot.node = None
                     slot.ready = min(slot.ready, now)
                     slot.recipient = evolve(slot.recipient, due=min(slot.recipient.due, now))

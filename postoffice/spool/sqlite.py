@@ -228,6 +228,10 @@ class SqliteSpool:
         """Make waiting recipients due now."""
         return self._ask(lambda store: store.requeue(letter_id))
 
+    def requeue_domain(self, domain: str, below: bool) -> Deferred[int]:
+        """Make waiting recipients at a domain due now."""
+        return self._ask(lambda store: store.requeue_domain(domain, below))
+
     def hold(self, letter_id: str) -> Deferred[bool]:
         """Set a letter aside."""
         return self._ask(lambda store: store.set_held(letter_id, True))

@@ -276,19 +276,24 @@ class Store:
 
     def requeue(self, letter_id: str | None) -> int:
         """Make waiting recipients due now; how many there were."""
-        now = self.seconds()
-        where = "(token IS NULL OR ready <= ?1)"
-        arguments: tuple[Any, ...] = (now,)
-        if letter_id is not None:
-            key = self.key_of(letter_id)
-            if key is None:
-                return 0
-            where += " AND key BETWEEN ?2 AND ?3"
-            arguments = (now, *span(key))
+        if letter_id is None:
+            return self._requeue("")
+        key = self.key_of(letter_id)
+        return 0 if key is None else self._requeue(" AND key BETWEEN ?2 AND ?3", *span(key))
+
+    def requeue_domain(self, domain: str, below: bool) -> int:
+        """Make waiting recipients at a domain due now; how many there were."""
+        name = domain.lower().rstrip(".")
+        if not below:
+            return self._requeue(" AND lower(rtrim(domain, '.')) = ?2", name)
+        end = f" AND substr('.' || lower(rtrim(domain, '.')), -{len(name) + 1}) = ?2"
+        return self._requeue(end, f".{name}")
+
+    def _requeue(self, which: str, *arguments: Any) -> int:
         self.execute(
             "UPDATE recipient SET due = min(due, ?1), ready = min(due, ?1), node = NULL, token = NULL"
-            f" WHERE {where}",
-            arguments,
+            f" WHERE (token IS NULL OR ready <= ?1){which}",
+            (self.seconds(), *arguments),
         )
         return self.changes()
 

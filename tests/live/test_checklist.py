@@ -665,7 +665,6 @@ class Injection(Checklist):
                 b"AUTH EXTERNAL =",
                 b"STARTTLS",
                 b"TURN",
-                b"ETRN x",
                 b"DEBUG",
                 b"WIZ",
                 b"",

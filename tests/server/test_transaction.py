@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from postoffice.mail.address import Address
 from postoffice.mail.envelope import ReportRequest
+from postoffice.mail.outcome import Postponed
+from postoffice.mail.reply import Reply
 from postoffice.server.transaction import without_success
 from tests.server.test_session import BEGIN, Conversation
 
@@ -87,3 +89,48 @@ class Order(Conversation):
         self.assertIn(b"250-LIMITS RCPTMAX=5\r\n", visit.send(b"EHLO x\r\n"))
         self.door.change(recipients=0)
         self.assertNotIn(b"LIMITS", self.visit().send(b"EHLO x\r\n"))
+
+
+class QueueRuns(Conversation):
+    """ETRN, RFC 1985."""
+
+    def test_what_waits_for_a_domain_goes_out(self) -> None:
+        self.door.office.remote.answer = lambda recipient: Postponed(Reply(450, (2, 0), "busy"))
+        for ip, codes in (("192.0.2.9", ["459"] * 3), ("127.0.0.1", ["253", "251", "253"])):
+            visit = self.visit("127.0.0.1")
+            visit.play(
+                BEGIN
+                + """
+                C: MAIL FROM:<s@example.org>
+                S: 250 *
+                C: RCPT TO:<x@far.example>
+                S: 250 *
+                C: RCPT TO:<y@sub.far.example>
+                S: 250 *
+                C: DATA
+                S: 354 *
+                C: .
+                S: 250 *
+                """
+            )
+            attempts = self.door.office.remote.attempts
+            attempts.clear()
+            visit = self.visit(ip)
+            visit.heard()
+            for domain, code in zip(("sub.far.example", "other.example", "@far.example"), codes, strict=True):
+                self.assertEqual(visit.send(f"ETRN {domain}\r\n".encode())[:3].decode(), code, domain)
+        tried = [recipient for _, _, recipients in attempts for recipient in recipients]
+        self.assertEqual(tried.count("y@sub.far.example") // 2, 2)
+        self.assertEqual(tried.count("x@far.example"), 2)
+
+    def test_malformed(self) -> None:
+        self.door.change(errors=0)
+        visit = self.visit("127.0.0.1")
+        visit.heard()
+        for argument in (b"", b" @", b" #queue", b" a b", b" -x", b" [192.0.2.1]", b" " + b"x." * 130):
+            self.assertEqual(visit.send(b"ETRN" + argument + b"\r\n")[:3], b"501", argument)
+
+    def test_it_is_announced(self) -> None:
+        visit = self.visit()
+        visit.heard()
+        self.assertIn(b"250-ETRN\r\n", visit.send(b"EHLO x\r\n"))

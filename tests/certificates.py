@@ -158,7 +158,8 @@ class TlsClient:
 
     def take(self, data: bytes) -> None:
         """What came from the server; what it says inside is added to `plain`. Errors: `SSL.Error`."""
-        self.connection.bio_write(data)
+        if data:
+            self.connection.bio_write(data)
         if not self.done:
             return
         while True:

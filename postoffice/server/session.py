@@ -165,6 +165,8 @@ class Session:
         self._believed = (
             bool(settings.xclient) and not client.announced and within(client.ip, settings.xclient)
         )
+        # Whether XCLIENT named another client, which could not be forgotten when TLS begins.
+        self._named = False
         self._meeting: Deferred[Client] | None = None
 
     async def run(self) -> None:
@@ -260,7 +262,7 @@ class Session:
 
     def _offer(self) -> None:
         """Tell the engine which of the commands that are not for everybody this client may use now."""
-        may_encrypt = self.link.tls is not None and self.client.tls is None
+        may_encrypt = self.link.tls is not None and self.client.tls is None and not self._named
         offered = self.settings.offered
         if may_encrypt:
             offered |= {b"STARTTLS"}
@@ -513,6 +515,7 @@ class Session:
         if crowded is not None:
             raise Refusal(evolve(crowded, code=421), "limit of sessions reached")
         self.client = self.met = client
+        self._named = True
         self.log_in = self.log_in.anew()
         self._offer()
         self.journal.admitted(client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -185,6 +186,18 @@ class Forgetting(TlsCase):
         # Nor is a second log-in a second one.
         self.assertEqual(inside.send(log_in)[:4], b"235 ")
 
+    def test_B1_who_was_named_by_XCLIENT_cannot_begin_it(self) -> None:
+        self.door.change(xclient=(ip_network("198.51.100.0/24"),))
+        visit = self.visit("198.51.100.7")
+        visit.heard()
+        self.assertEqual(visit.send(b"XCLIENT ADDR=192.0.2.77 HELO=evil.example\r\n")[:4], b"220 ")
+        self.assertNotIn(b"STARTTLS", visit.send(b"EHLO me\r\n"))
+        self.assertEqual(visit.send(STARTTLS)[:4], b"502 ")
+        # The other way round it is a peer of ours who speaks, whom nobody can interrupt.
+        inside = self.encrypted("198.51.100.7")
+        self.assertEqual(inside.send(b"XCLIENT ADDR=192.0.2.77\r\n")[:4], b"220 ")
+        self.assertEqual({session.client.ip for session in self.door.doorkeeper.sessions}, {"192.0.2.77"})
+
     def test_B1_inside_it_the_rules_are_the_same(self) -> None:
         inside = self.encrypted(before=b"EHLO me\r\n")
         inside.send(b"EHLO me\r\n")
@@ -218,6 +231,17 @@ class Implicit(TlsCase):
             # At most an alert, which is binary and seven octets long.
             self.assertRegex(visit.send(said), rb"(?s)^(\x15\x03.\0\x02..)?$")
             self.assertTrue(visit.closed)
+
+    def test_who_comes_through_a_proxy(self) -> None:
+        """The header comes before TLS, and may bring the beginning of it along."""
+        self.door.change(door="smtps", proxy=(ip_network("198.51.100.0/24"),))
+        for at_once in (False, True):
+            client = TlsClient(NAME)
+            begun = client.give() if at_once else b""
+            visit = self.visit("198.51.100.7")
+            client.take(visit.send(b"PROXY TCP4 192.0.2.9 192.0.2.1 4321 25\r\n" + begun))
+            inside = Encrypted(visit, client)
+            self.assertIn(b"greets client.example", inside.heard())
 
     def test_when_all_places_are_taken_nothing_is_said(self) -> None:
         self.door.doorkeeper.limits = Limits(1, 1)

@@ -57,7 +57,9 @@ class Case(SynchronousTestCase):
 
     def set(self, forbidden: str = "bounce", **settings: object) -> None:
         given = ClientSettings("mx.example.org", forbidden=disposition(forbidden), **settings)  # type: ignore[arg-type]
-        self.clients = Clients(given, lambda: frozenset({OWN}), self.resolver, self.access)
+        self.clients = Clients(
+            given, lambda: frozenset({OWN, "127.0.0.1", "::1"}), self.resolver, self.access
+        )
 
     def met(self, ip: str) -> Client:
         return self.successResultOf(Deferred.fromCoroutine(self.clients.introduce(Client(ip))))
@@ -92,7 +94,7 @@ class Names(Case):
 
 
 class Relaying(Case):
-    def test_trusted_by_address_and_by_confirmed_name(self) -> None:
+    def test_C1_trusted_by_address_and_by_confirmed_name(self) -> None:
         for trusted in (FRIEND, "friend.example"):
             self.set(trusted=frozenset({trusted}))
             self.assertTrue(self.met(FRIEND).may_relay)
@@ -100,7 +102,7 @@ class Relaying(Case):
         self.set(trusted=frozenset({"bank.example"}))
         self.assertFalse(self.met(LIAR).may_relay)
 
-    def test_localmx_asks_for_an_explicit_MX_that_is_ours(self) -> None:
+    def test_C1_localmx_asks_for_an_explicit_MX_that_is_ours(self) -> None:
         self.assertFalse(self.met(FRIEND).may_relay)
         self.set(localmx=True)
         self.assertTrue(self.met(FRIEND).may_relay)

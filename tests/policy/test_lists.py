@@ -83,7 +83,7 @@ class Blocked(Case):
 
 
 class Broken(Case):
-    def test_answers_that_are_none(self) -> None:
+    def test_A10_answers_that_are_none(self) -> None:
         for answer in ("192.0.2.1", "127.255.255.254", "10.0.0.1", "128.0.0.1"):
             self.assertEqual(self.checked(self.make({NAME: [answer]})), "", answer)
 

@@ -121,6 +121,7 @@ class Parts:
     mailbox: MailboxDelivery
     scheduler: Scheduler
     certificates: Certificates
+    rates: Rates
     doorkeeper: Doorkeeper
     reactor: Any
 
@@ -182,6 +183,7 @@ def make_office(
         mailbox=mailbox,
         scheduler=scheduler,
         certificates=Certificates(watch),
+        rates=Rates(settings.rate, reactor.seconds),
         doorkeeper=Doorkeeper(limits(settings, reactor), addresses, reactor),
         reactor=reactor,
     )
@@ -236,7 +238,7 @@ def policy_of(settings: Settings, host: str, directory: Directory, parts: Parts)
         Clients(clients, parts.addresses, resolver, access),
         Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),
         Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning),
-        Rates(settings.rate, parts.reactor.seconds),
+        parts.rates,
     )
     rules = PolicySettings(host, settings.checkhelo, smarthost=settings.relay_host is not None)
     return Policy(rules, judges, resolver, parts.addresses)
@@ -466,6 +468,7 @@ class Office(MultiService):
         parts.mailbox.adapt(mailbox_settings(settings, host))
         parts.scheduler.adapt(registry.directory, queue_settings(settings, host))
         parts.doorkeeper.limits = limits(settings, parts.reactor)
+        parts.rates.adapt(settings.rate)
         parts.certificates.take(certificates)
         self.doors.adapt(front)
         if settings.audit != before.audit:

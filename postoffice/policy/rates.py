@@ -26,14 +26,21 @@ class Rates:
     """The limits of the option `rate`; `seconds` is a clock."""
 
     def __init__(self, rates: Sequence[Rate], seconds: Callable[[], float]) -> None:
-        self._limits = [(rate, Buckets(rate, seconds)) for rate in rates]
+        self._seconds = seconds
+        self._limits: dict[Rate, Buckets] = {}
+        self.adapt(rates)
+
+    def adapt(self, rates: Sequence[Rate]) -> None:
+        """Take over other limits; what was sent counts on for those that stay."""
+        known, seconds = self._limits, self._seconds
+        self._limits = {rate: known.get(rate, Buckets(rate, seconds)) for rate in rates}
 
     def debit(self, client: Client) -> None:
         """Count a letter of this client. Errors: `Refusal`; none of its limits is debited then."""
         if not self._limits:
             return
         debits: list[tuple[Buckets, str]] = []
-        for rate, buckets in self._limits:
+        for rate, buckets in self._limits.items():
             subject = _subject(rate.scope, client)
             if subject is None:
                 continue

@@ -75,6 +75,15 @@ class Limited(Case):
         self.assertEqual(self.sent(limits, Client("2001:db8::2:0:0:1")), 0)
         self.assertEqual(self.sent(limits, Client("2001:db8:0:1::1")), 3)
 
+    def test_limits_that_stay_count_on(self) -> None:
+        limits = self.make("3/1h")
+        self.sent(limits, ONE)
+        limits.adapt([RATE.parse("3/1h"), RATE.parse("net:10/1h")])
+        self.assertEqual(self.sent(limits, ONE), 0)
+        self.assertEqual(self.sent(limits, TWO), 3)
+        limits.adapt([RATE.parse("net:10/1h")])
+        self.assertEqual(self.sent(limits, TWO), 7)
+
     def test_without_limits(self) -> None:
         self.assertEqual(self.sent(self.make(), ONE), 20)
 

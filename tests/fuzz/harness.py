@@ -1,5 +1,7 @@
 """What one input of the fuzzer means to the server engine, and what must hold whatever is in it.
 
+One that begins with a word of `sessions.VISITORS` is for a whole session instead.
+
 An input is a line of words, then what a client sends. The words are a state of `STATES`, to which the
 session is brought first, and any of `OPTIONS`; others mean nothing. In the rest, RS (octet 30) parts groups:
 behind it the client waits for all replies before it goes on. A GS, FS or ESC (29, 28, 27) repeats the octet
@@ -44,6 +46,8 @@ from postoffice.smtp.proxy import MOST_FIELDS, BadHeader, read_header
 from postoffice.smtp.sasl import INVALID, Credentials, Exchange
 from postoffice.smtp.server import AUTH_LIMIT, EARLY_TALK, IMPROPER_PIPELINING, ServerEngine
 from postoffice.smtp.xclient import parse_attributes
+from tests.fuzz import sessions
+from tests.fuzz.sessions import VISITORS
 
 EHLO = b"EHLO client.test\r\n"
 ENVELOPE = EHLO + b"MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\n"
@@ -262,7 +266,7 @@ def read(data: bytes) -> tuple[bytes, set[bytes], list[bytes]]:
     """The state, the options and the groups of an input."""
     line, _, rest = data.partition(b"\n")
     words = line.split()
-    state = words[0] if words and words[0] in STATES else b"greeting"
+    state = words[0] if words and (words[0] in STATES or words[0] in VISITORS) else b"greeting"
     sent = re.sub(rb"(?s)([\x1b-\x1d])(.)", lambda run: run[2] * _RUNS[run[1]], rest)[:LONGEST]
     return state, set(words) & set(OPTIONS), sent.split(b"\x1e")
 
@@ -293,6 +297,9 @@ def normal(text: bytes) -> bytes:
 def check(data: bytes, engine: type[ServerEngine] = ServerEngine) -> None:
     """One input; raises where it shows a defect."""
     state, options, groups = read(data)
+    if state in VISITORS:
+        sessions.check(state, groups, octets)
+        return
 
     def make() -> ServerEngine:
         return engine(

@@ -8,6 +8,7 @@ from postoffice.mail.reply import Reply
 from postoffice.smtp.server import ServerEngine
 from tests.fuzz.__main__ import CORPUS, smaller
 from tests.fuzz.harness import STATES, check, read
+from tests.fuzz.sessions import VISITORS
 
 INPUTS = {path.name: path.read_bytes() for path in sorted(CORPUS.iterdir())}
 
@@ -21,7 +22,7 @@ class Corpus(SynchronousTestCase):
                 raise AssertionError(f"{name}: {data!r}") from error
 
     def test_every_state_is_begun_from(self) -> None:
-        self.assertEqual({read(data)[0] for data in INPUTS.values()}, set(STATES))
+        self.assertEqual({read(data)[0] for data in INPUTS.values()}, {*STATES, *VISITORS})
 
 
 class AnyNewline(ServerEngine):

@@ -93,11 +93,12 @@ DRAIN_SESSIONS = 3.0
 
 @frozen
 class World:
-    """What the service stands on: the disk, threads, the machine's addresses. Tests may bring another."""
+    """What the service stands on: disk, threads, addresses and load of the machine. Tests bring another."""
 
     spool: Callable[[str, Any], ISpool] = SqliteSpool
     in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
     addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses
+    load: Callable[[], tuple[float, float, float]] = os.getloadavg
 
 
 THIS_WORLD = World()
@@ -124,6 +125,7 @@ class Parts:
     rates: Rates
     doorkeeper: Doorkeeper
     reactor: Any
+    world: World
 
 
 @frozen
@@ -184,8 +186,9 @@ def make_office(
         scheduler=scheduler,
         certificates=Certificates(watch),
         rates=Rates(settings.rate, reactor.seconds),
-        doorkeeper=Doorkeeper(limits(settings, reactor), addresses, reactor),
+        doorkeeper=Doorkeeper(limits(settings, reactor, world), addresses, reactor),
         reactor=reactor,
+        world=world,
     )
     return Office(parts, make_front(settings, host, registry, parts), settings, host, foreground)
 
@@ -353,9 +356,10 @@ def pairs(settings: Settings) -> list[Pair]:
     return list(map(Pair, settings.tls_cert, settings.tls_key))
 
 
-def limits(settings: Settings, reactor: Any) -> Limits:
+def limits(settings: Settings, reactor: Any, world: World) -> Limits:
     """For all doors together."""
-    return Limits(settings.clients, settings.per_client, Load(settings.load, reactor.seconds).is_high)
+    load = Load(settings.load, reactor.seconds, world.load)
+    return Limits(settings.clients, settings.per_client, load.is_high)
 
 
 class Doors:
@@ -467,8 +471,8 @@ class Office(MultiService):
         parts.remote.adapt(remote_settings(settings, host))
         parts.mailbox.adapt(mailbox_settings(settings, host))
         parts.scheduler.adapt(registry.directory, queue_settings(settings, host))
-        parts.doorkeeper.limits = limits(settings, parts.reactor)
         parts.rates.adapt(settings.rate)
+        parts.doorkeeper.limits = limits(settings, parts.reactor, parts.world)
         parts.certificates.take(certificates)
         self.doors.adapt(front)
         if settings.audit != before.audit:

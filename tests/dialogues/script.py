@@ -79,7 +79,7 @@ class Dialogue:
 
 
 VERBS = frozenset(
-    "C: S: connect back hang closed wait mailbox has lacks log silent file offers hides".split()  # noqa: SIM905
+    "C: S: connect back hang closed wait mailbox has lacks log silent file load offers hides".split()  # noqa: SIM905
 )
 ACCOUNT = "nobody"
 """The account the service runs as, and so the only user of the system who has a mailbox."""
@@ -167,6 +167,7 @@ def settings(directory: Path, dialogue: Dialogue) -> list[str]:
         # Most dialogues are about something else.
         "greylist=0",
         "load=0",
+        "load=0",
         f"banner={directory}/banner",
         f"access={directory}/hosts.allow,{directory}/hosts.deny",
     ]
@@ -250,6 +251,10 @@ class Stage(ABC):
         """The same, of what is logged by now."""
 
     @abstractmethod
+    def load(self, average: float) -> None:
+        """The machine is that busy."""
+
+    @abstractmethod
     def rewrite(self, name: str, text: str) -> None:
         """Change a file of the dialogue."""
 
@@ -324,6 +329,8 @@ class Play:
             case "file":
                 name, _, text = step.text.partition(": ")
                 self.stage.rewrite(name, text + "\n")
+            case "load":
+                self.stage.load(float(step.text))
             case "silent":
                 if self.stage.told(step.text):
                     self._broken(f"the log has a line {step.text!r}")

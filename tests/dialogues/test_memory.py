@@ -77,6 +77,7 @@ class MemoryStage(Stage):
     def __init__(self, dialogue: Dialogue, directory: Path) -> None:
         furnish(directory, dialogue)
         self.directory = directory
+        self.average = 0.0
         self.network = Network()
         self.network.advance(1_800_000_000)
         self.network.servers[NAME_SERVER] = serve(dialogue.dns)
@@ -87,6 +88,7 @@ class MemoryStage(Stage):
             spool=lambda path, clock: MemorySpool(clock),
             in_thread=lambda reactor, pool, work, *args, **words: maybeDeferred(work, *args, **words),
             addresses=lambda now: lambda: frozenset({"127.0.0.1", "::1", OWN_ADDRESS}),
+            load=lambda: (self.average, 0.0, 0.0),
         )
         me = Account(ACCOUNT, os.getuid() or 65534, os.getgid(), str(directory))
         self.office = make_office(
@@ -117,6 +119,9 @@ class MemoryStage(Stage):
 
     def told(self, pattern: str) -> bool:
         return self.logged(pattern)
+
+    def load(self, average: float) -> None:
+        self.average = average
 
     def rewrite(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)

@@ -53,6 +53,7 @@ class Scene(Stage):
 
     def __init__(self) -> None:
         self.waited = 0
+        self.busy = 0.0
         self.lines: list[Echo] = []
         self.files: dict[str, str] = {}
 
@@ -71,6 +72,9 @@ class Scene(Stage):
 
     def told(self, pattern: str) -> bool:
         return self.logged(pattern)
+
+    def load(self, average: float) -> None:
+        self.busy = average
 
     def rewrite(self, name: str, text: str) -> None:
         self.files[name] = text
@@ -135,9 +139,9 @@ class Playing(SynchronousTestCase):
         scene = self.play(
             GREETING
             + "C: QUIT\nS: QUIT\nclosed\nmailbox alice 1\nhas Subject: a folded line\nlacks X: *\nlog it *\n"
-            + "wait 2m\nfile hosts.deny: ALL: ALL"
+            + "wait 2m\nfile hosts.deny: ALL: ALL\nload 4.5"
         )
-        self.assertEqual((scene.waited, scene.files), (120, {"hosts.deny": "ALL: ALL\n"}))
+        self.assertEqual((scene.waited, scene.files, scene.busy), (120, {"hosts.deny": "ALL: ALL\n"}, 4.5))
 
     def test_a_verb_that_is_none(self) -> None:
         self.assertRaises(ValueError, self.dialogue, "frobnicate")

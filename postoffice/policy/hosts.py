@@ -14,6 +14,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from attrs import frozen
 
 _WORDS = frozenset({"ALL", "LOCAL", "KNOWN", "UNKNOWN", "PARANOID"})
+_DEEPEST = 50
 _PREFIX = re.compile(r"(?:[0-9]{1,3}\.){1,3}\Z")
 _NAME = re.compile(r"\.?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?\Z")
 
@@ -132,6 +133,8 @@ def split(words: list[str]) -> tuple[list[str], bool, list[str]]:
     """A list, whether something is left out of it, and the list of that, which may leave out again."""
     if "EXCEPT" not in words:
         return words, False, []
+    if words.count("EXCEPT") > _DEEPEST:
+        raise ValueError("EXCEPT stands too often in it")
     at = words.index("EXCEPT")
     if at == 0 or at == len(words) - 1:
         raise ValueError("EXCEPT stands between two lists")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.policy.access import AccessFiles, Denied
+from postoffice.policy.access import AccessFiles, Denied, parse
 from postoffice.policy.hosts import Subject, hosts_of
-from postoffice.watched import Unreadable, Watch
+from postoffice.watched import Mistake, Unreadable, Watch
 from tests.support import counted
 
 FRIEND = Subject("192.0.2.9", "mail.friend.example")
@@ -18,6 +20,29 @@ LIAR = Subject("203.0.113.8", None, "bank.example")
 SIX = Subject("2001:db8::25", "six.example")
 HOME = Subject("127.0.0.1", "localhost")
 PLAIN = Denied("", False)
+WORDS = (
+    "smtp ALL EXCEPT LOCAL UNKNOWN .example 10. 10.0.0.0/8 [2001:db8::]/32 * ? @x /f deny allow setenv DENY"
+)
+SIGNS = (
+    " ",
+    ":",
+    ",",
+    "\\",
+    "\\:",
+    "#",
+    "%",
+    "[",
+    "]",
+    "\n",
+    "\r",
+    "\t",
+    "\0",
+    "spawn",
+    "twist",
+    "é",
+    ": ALL",
+)
+PIECES = (*WORDS.split(), *SIGNS)
 EXPANDED = "192.0.2.9 mail.friend.example mail.friend.example mail.friend.example smtp 100%"
 
 
@@ -137,6 +162,25 @@ class Mistakes(Files):
     def test_others_mistakes_are_theirs(self) -> None:
         self.assertEqual(self.denied(FRIEND, "", "sshd: @admins /etc/bad\nsmtp: ALL"), PLAIN)
         self.assertEqual(self.warnings, [])
+
+
+class Properties(SynchronousTestCase):
+    @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=100))
+    def test_whatever_a_file_says_it_is_read_or_a_mistake(self, text: str) -> None:
+        try:
+            rules = parse(text.encode("utf-8", "surrogatepass"), "hosts.deny", False, lambda warning: None)
+        except Mistake as mistake:
+            self.assertGreaterEqual(mistake.line, 1)
+            return
+        for rule in rules:
+            for subject in (FRIEND, NAMELESS, LIAR, SIX, HOME):
+                if rule.hosts.has(subject):
+                    rule.verdict(subject)
+
+    def test_exceptions_without_end(self) -> None:
+        line = b"smtp: " + b" EXCEPT ".join([b"ALL"] * 5000)
+        self.assertRaises(Mistake, parse, line, "hosts.deny", False, self.fail)
+        self.assertRaises(Mistake, parse, line[6:] + b": ALL", "hosts.deny", False, self.fail)
 
 
 class Clients(SynchronousTestCase):

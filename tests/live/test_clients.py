@@ -225,6 +225,7 @@ class Relayed(Secure):
             self.assertIn(f" with {keyword} id ", trace(letter))
         self.eventually("an empty queue", lambda: exim.queued() == 0, office)
         self.assertNotIn(" == ", exim.log(), "nothing was postponed")
+        self.assertEqual(exim.log().count(" K C="), 24, "everything came in chunks")
 
     def test_exim(self) -> None:
         office = self.certified(users=self.USERS)

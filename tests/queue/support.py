@@ -93,6 +93,9 @@ class Journal:
     def ready(self, what: str) -> None:
         self.facts.append(("ready", what))
 
+    def stalled(self, seconds: float) -> None:
+        self.facts.append(("stalled", str(seconds)))
+
     def stopped(self, longest_stall: float) -> None:
         self.facts.append(("stopped", ""))
 

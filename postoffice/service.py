@@ -122,6 +122,7 @@ class Parts:
     mailbox: MailboxDelivery
     scheduler: Scheduler
     certificates: Certificates
+    access: AccessFiles
     rates: Rates
     doorkeeper: Doorkeeper
     reactor: Any
@@ -185,6 +186,7 @@ def make_office(
         mailbox=mailbox,
         scheduler=scheduler,
         certificates=Certificates(watch),
+        access=AccessFiles(*settings.access, watch),
         rates=Rates(settings.rate, reactor.seconds),
         doorkeeper=Doorkeeper(limits(settings, reactor, world), addresses, reactor),
         reactor=reactor,
@@ -235,10 +237,9 @@ def policy_of(settings: Settings, host: str, directory: Directory, parts: Parts)
         localmx=settings.localmx,
         forbidden=settings.forbidden,
     )
-    access = AccessFiles(*settings.access, parts.watch)
     resolver = parts.resolver
     judges = Judges(
-        Clients(clients, parts.addresses, resolver, access),
+        Clients(clients, parts.addresses, resolver, parts.access),
         Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),
         Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning),
         parts.rates,
@@ -471,6 +472,7 @@ class Office(MultiService):
         parts.remote.adapt(remote_settings(settings, host))
         parts.mailbox.adapt(mailbox_settings(settings, host))
         parts.scheduler.adapt(registry.directory, queue_settings(settings, host))
+        parts.access.adapt(*settings.access)
         parts.rates.adapt(settings.rate)
         parts.doorkeeper.limits = limits(settings, parts.reactor, parts.world)
         parts.certificates.take(certificates)

@@ -59,12 +59,21 @@ class AccessFiles:
     """The files that allow and deny, read again when they change."""
 
     def __init__(self, allow: str, deny: str, watch: Watch) -> None:
+        self._watch = watch
+        self._paths: tuple[str, ...] = ()
+        self._files: tuple[Watched[tuple[Rule, ...]], ...] = ()
+        self.adapt(allow, deny)
+
+    def adapt(self, allow: str, deny: str) -> None:
+        """Use these files from now on; where they are the same, the last good version stays in use."""
+        if (allow, deny) != self._paths:
+            self._paths = allow, deny
+            self._files = self._watched(allow, True), self._watched(deny, False)
+
+    def _watched(self, path: str, allows: bool) -> Watched[tuple[Rule, ...]]:
         none: tuple[Rule, ...] = ()
-
-        def watched(path: str, allows: bool) -> Watched[tuple[Rule, ...]]:
-            return Watched(path, lambda data: parse(data, path, allows, watch.warn), none, watch)
-
-        self._files = watched(allow, True), watched(deny, False)
+        warn = self._watch.warn
+        return Watched(path, lambda data: parse(data, path, allows, warn), none, self._watch)
 
     def decide(self, subject: Subject) -> Denied | None:
         """None for a client that may come in. Errors: `Unreadable`."""

@@ -155,6 +155,15 @@ class Mistakes(Files):
             self.assertIn("the last good version stays in use", warning)
         self.assertIsNone(self.denied(FRIEND, "", "smtp: 192.0.2.8"))
 
+    def test_settings_that_are_read_again_change_nothing(self) -> None:
+        paths = str(self.directory / "allow"), str(self.directory / "deny")
+        self.assertEqual(self.denied(FRIEND, "", "smtp: 192.0.2.9"), PLAIN)
+        self.write("", "smtp")
+        self.files.adapt(*paths)
+        self.assertEqual(self.files.decide(FRIEND), PLAIN)
+        self.files.adapt(paths[0], "/nonexistent")
+        self.assertIsNone(self.files.decide(FRIEND))
+
     def test_there_never_was_a_good_version(self) -> None:
         self.write("", "smtp")
         self.assertRaises(Unreadable, self.files.decide, FRIEND)

@@ -166,6 +166,7 @@ class Access(AccessFiles):
     """Access files as a table of who is denied, by address or name."""
 
     def __init__(self) -> None:
+        super().__init__("/nowhere", "/nowhere", Watch(lambda: 0.0, str))
         self.denied: dict[str, Denied] = {}
         self.broken = False
 

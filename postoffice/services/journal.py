@@ -253,6 +253,8 @@ class Journal:
 
     def admitted(self, client: Client) -> None:
         may = "it may relay" if client.may_relay else "it may not relay"
+        if client.marked:
+            may += f", and is forbidden: {printable(client.marked)}"
         tls = f" using {client.tls}" if client.tls else ""
         self._note(
             "info",
@@ -261,6 +263,7 @@ class Journal:
             client=str(client),
             door=client.door,
             may_relay=client.may_relay,
+            marked=client.marked,
         )
 
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:

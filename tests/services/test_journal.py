@@ -102,12 +102,14 @@ class Facts(SynchronousTestCase):
     def test_sessions_and_wrong_numbers(self) -> None:
         self.journal.admitted(CLIENT)
         self.journal.admitted(Client("192.0.2.1", may_relay=True, door="msp"))
+        self.journal.admitted(Client("192.0.2.1", marked="no name"))
         self.journal.wrong_number(CLIENT, SENDER, Reply(550, None, "no"))
         self.assertEqual(
             self.told(),
             [
                 "session with host.example [192.0.2.1] on smtp: it may not relay",
                 "session with [192.0.2.1] on msp: it may relay",
+                "session with [192.0.2.1] on smtp: it may not relay, and is forbidden: no name",
                 "wrong number: refused <s@example.org> of host.example [192.0.2.1] helo=greeting: 550 no",
             ],
         )

@@ -67,8 +67,10 @@ class Accounts:
         self.asked.append(name)
         if self.waiting is not None:
             await self.waiting
-        if self.passwords.get(name) != password:
-            raise UnauthorizedLogin("wrong")
+        if name not in self.passwords:
+            raise UnauthorizedLogin("no such user")
+        if self.passwords[name] != password:
+            raise UnauthorizedLogin("wrong password")
         return name
 
 

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from postoffice.mail.reply import Refusal, Reply
 from tests.server.support import INSIDE, OUTSIDE, Visit
 from tests.server.test_session import Conversation
+from tests.server.test_tls import Encrypted, TlsCase
 
 ALICE = b64encode(b"\0alice\0se cret").decode()
 WRONG = b64encode(b"\0alice\0wrong").decode()
@@ -305,3 +306,43 @@ class Allowed(LogIns):
             C: RCPT TO:<b@far.example>
             S: 250 *
         """)
+
+
+class InsideTls(TlsCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.door.accounts.passwords[b"alice"] = b"se cret"
+
+    def test_it_is_announced_there(self) -> None:
+        visit = self.visit()
+        visit.heard()
+        self.assertNotIn(b"AUTH", visit.send(b"EHLO x\r\n"))
+        inside = self.encrypted()
+        self.assertIn(b"AUTH LOGIN PLAIN\r\n", inside.send(b"EHLO x\r\n"))
+        self.assertEqual(inside.send(f"AUTH PLAIN {ALICE}\r\n".encode())[:4], b"235 ")
+        self.assertEqual(inside.send(b"MAIL FROM:<alice@example.org>\r\n")[:4], b"250 ")
+        inside.send(b"RCPT TO:<b@example.org>\r\nDATA\r\n")
+        self.assertEqual(inside.send(b"Subject: x\r\n\r\n.\r\n")[:4], b"250 ")
+        (content,) = self.door.contents()
+        self.assertIn(b" with ESMTPSA id ", content)
+
+    def test_B1_a_log_in_is_forgotten_by_STARTTLS(self) -> None:
+        self.door.change(auth_plaintext=True)
+        inside = self.encrypted(before=b"EHLO x\r\nAUTH PLAIN " + ALICE.encode() + b"\r\n")
+        (session,) = self.door.doorkeeper.sessions
+        self.assertEqual((session.client.login, session.client.may_relay), (None, False))
+        inside.send(b"EHLO x\r\n")
+        inside.send(b"MAIL FROM:<bob@example.org>\r\n")
+        self.assertEqual(inside.send(b"RCPT TO:<b@far.example>\r\n")[:9], b"550 5.7.1")
+        inside.send(b"RSET\r\n")
+        self.assertEqual(inside.send(f"AUTH PLAIN {ALICE}\r\n".encode())[:4], b"235 ")
+
+    def test_C2_failures_are_not_forgotten(self) -> None:
+        self.door.change(auth_plaintext=True)
+        visit = self.visit()
+        visit.heard()
+        wrong = f"AUTH PLAIN {WRONG}\r\n".encode()
+        for _ in range(2):
+            self.assertEqual(visit.send(wrong)[:4], b"535 ")
+        visit.send(b"STARTTLS\r\n")
+        self.assertEqual(Encrypted(visit).send(wrong)[:4], b"421 ")

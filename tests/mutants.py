@@ -647,7 +647,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "D6_passwords_audited",
         "postoffice/server/audit.py",
-        'text = f"{text[:4]} {mechanism} *" if mechanism else text',
+        'text = f"{text[:4]} {mechanism} *" if _MECHANISM(mechanism) else f"{text[:4]} *"',
         "text = str(text)",
         "tests.server.test_login.Failing.test_D6_no_password_is_logged",
     ),

@@ -7,6 +7,8 @@ of a log-in that failed.
 
 from __future__ import annotations
 
+import re
+
 from twisted.internet.interfaces import IReactorTime
 
 from postoffice.interfaces import IJournal
@@ -15,6 +17,7 @@ from postoffice.mail.reply import Reply
 
 # Replies in the middle of a command; the record is made of the last one.
 _GOES_ON = frozenset({334, 354})
+_MECHANISM = re.compile(r"(?i:LOGIN|PLAIN)\Z|[A-Z0-9_-]{3,20}\Z").match
 
 
 class Audit:
@@ -43,7 +46,9 @@ class Audit:
         text = line.decode("latin-1")
         if command == "AUTH":
             mechanism = argument.lstrip().partition(b" ")[0].decode("latin-1")
-            text = f"{text[:4]} {mechanism} *" if mechanism else text
+            if mechanism:
+                # What has no such form may be a password that came too early.
+                text = f"{text[:4]} {mechanism} *" if _MECHANISM(mechanism) else f"{text[:4]} *"
             self._log_in_failed = reply.code != 235
         elif known:
             self._log_in_failed = False

@@ -54,7 +54,8 @@ class LogIn:
 
     def __str__(self) -> str:
         """What the log says was tried."""
-        return f"AUTH {self.mechanism} as {self._name}" if self._name else f"AUTH {self.mechanism}"
+        what = f"AUTH {self.mechanism}".rstrip()
+        return f"{what} as {self._name}" if self._name else what
 
     def announced(self, client: Client) -> str:
         """What the answer to EHLO says of it; the second line is for clients older than the standard."""
@@ -80,10 +81,12 @@ class LogIn:
         if isinstance(event, AuthResponse):
             assert self._exchange is not None, "the engine lets no response through before AUTH"
             return self._exchange.respond(event.line)
-        self._name, self.mechanism = "", event.mechanism
+        self._name = self.mechanism = ""
         if not self._may_send_password(client):
             raise Refusal(ENCRYPT_FIRST)
         self._exchange = Exchange(event.mechanism)
+        # Only now: what is no mechanism may be a password that came too early.
+        self.mechanism = event.mechanism
         return self._exchange.begin(event.initial)
 
     def _may_send_password(self, client: Client) -> bool:

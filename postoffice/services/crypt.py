@@ -22,6 +22,7 @@ from attrs import frozen
 # The largest `struct crypt_data` of any library is that of the old glibc, 131,232 octets.
 _WORK = 256 * 1024
 _SHADOW_LINE = 64 * 1024
+SHADOW = "/etc/shadow"
 _LIBRARIES = ("libcrypt.so.1", "libcrypt.so.2", None)
 
 
@@ -76,6 +77,9 @@ def load_shadow() -> Callable[[str], ShadowEntry | None]:
     function.restype = ctypes.c_int
 
     def find(name: str) -> ShadowEntry | None:
+        # Some sources of accounts know only that there is no password, and hide that others cannot be read.
+        if os.path.exists(SHADOW) and not os.access(SHADOW, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), SHADOW)
         entry, found = _Spwd(), ctypes.POINTER(_Spwd)()
         line = ctypes.create_string_buffer(_SHADOW_LINE)
         encoded = ctypes.c_char_p(name.encode())

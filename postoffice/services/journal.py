@@ -329,12 +329,13 @@ class Journal:
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         recipients = envelope.recipients
         sender = path(envelope.sender)
+        login = f" logged in as {printable(client.login)}" if client.login else ""
         tls = f" using {client.tls}" if client.tls else ""
         shown = path(recipients[0]) if len(recipients) == 1 else f"{len(recipients)} recipients"
         self._note(
             "info",
             "accepted",
-            f"{letter_id}: accepted {size} octets from {sender} ({client}) for {shown}{tls}",
+            f"{letter_id}: accepted {size} octets from {sender} ({client}) for {shown}{login}{tls}",
             id=letter_id,
             sender=sender,
             recipients=len(recipients),
@@ -342,6 +343,7 @@ class Journal:
             client=str(client),
             door=client.door,
             protocol=client.keyword,
+            login=client.login or "",
             tls=str(client.tls or ""),
             server_name=client.tls.server_name if client.tls else None,
         )

@@ -157,6 +157,16 @@ class Facts(SynchronousTestCase):
         fields = json.loads(as_json(self.sink.records[0]))
         self.assertEqual((fields["door"], fields["protocol"], fields["tls"]), ("smtps", "ESMTPS", str(tls)))
 
+    def test_who_has_logged_in(self) -> None:
+        client = Client("192.0.2.1", login="alice@example.org")
+        self.journal.logged_in(client, "PLAIN")
+        self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, client)
+        first, second = self.told()
+        self.assertEqual(first, "log-in of alice@example.org by PLAIN from [192.0.2.1]")
+        self.assertTrue(second.endswith("for <a@example.net> logged in as alice@example.org"))
+        for record in self.sink.records:
+            self.assertEqual(json.loads(as_json(record))["login"], "alice@example.org")
+
     def test_json_has_fields(self) -> None:
         self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, CLIENT)
         fields = json.loads(as_json(self.sink.records[0]))

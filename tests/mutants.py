@@ -633,7 +633,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C5_any_mailbox_of_ours",
         "postoffice/server/portal.py",
-        "isinstance(destination, Mailbox) and destination.owner == self.login",
+        "isinstance(destination, Mailbox) and destination.owner.lower() == self.login.lower()",
         "isinstance(destination, Mailbox)",
         "tests.server.test_portal.Users.test_C5_what_ends_in_the_own_mailbox",
     ),

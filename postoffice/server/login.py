@@ -92,10 +92,14 @@ class LogIn:
     def _may_send_password(self, client: Client) -> bool:
         return client.tls is not None or client.here or self._plaintext
 
-    async def check_sender(self, sender: Address | None) -> None:
-        """Whether the user may send as this address; everybody may send from `<>`, as receipts are sent.
+    async def check_sender(self, client: Client, sender: Address | None) -> None:
+        """Whether a client that has logged in may send as this address; as `<>` it may, as receipts are sent.
 
         Errors: `Refusal`.
         """
-        if self.user is not None and sender is not None and not await self.user.owns(sender):
+        if sender is None:
+            return
+        if self.user is None:
+            self.user = await self._authenticator.vouched(client)
+        if not await self.user.owns(sender):
             raise Refusal(NOT_YOURS, f"{sender} is not of {self.user.login}")

@@ -17,7 +17,7 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import IUsernamePassword, UsernamePassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from zope.interface import Attribute, Interface, implementer
 
 from postoffice.interfaces import IDirectory
@@ -60,7 +60,7 @@ class MailUser:
             if refusal.reply.temporary:
                 raise
             return False
-        return isinstance(destination, Mailbox) and destination.owner == self.login
+        return isinstance(destination, Mailbox) and destination.owner.lower() == self.login.lower()
 
 
 @implementer(IRealm)
@@ -125,6 +125,13 @@ class Authenticator:
             attempt.succeeded()
         finally:
             attempt.end()
+        return cast(IMailUser, user)
+
+    async def vouched(self, client: Client) -> IMailUser:
+        """The user `client.login`, whom somebody else has seen logging in: a proxy that is believed."""
+        assert client.login is not None
+        found = maybeDeferred(self._portal.realm.requestAvatar, client.login.encode(), client, IMailUser)
+        _, user, _ = await found
         return cast(IMailUser, user)
 
 

@@ -355,7 +355,7 @@ class Session:
         if self.settings.require_auth and self.client.login is None:
             raise Refusal(LOG_IN_FIRST)
         if self.client.login is not None and not self.settings.auth_any_sender:
-            await self.log_in.check_sender(event.sender)
+            await self.log_in.check_sender(self.client, event.sender)
         self.intake.check_room(event.size)
         put_off = await self.policy.sender(self.client, event.sender, event.size)
         self.transaction = Transaction(event, put_off)

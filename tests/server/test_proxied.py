@@ -179,9 +179,11 @@ class Believed(Conversation):
 
     def test_names_and_log_ins_are_believed(self) -> None:
         visit = self.greeted()
-        said = visit.send(b"XCLIENT NAME=other.example ADDR=192.0.2.33 LOGIN=alice+40example.org\r\n")
+        said = visit.send(b"XCLIENT NAME=other.example ADDR=192.0.2.33 LOGIN=S\r\n")
         self.assertIn(b"greets other.example\r\n", said)
         self.assertTrue(self.relays(visit))
+        # As if he had logged in here.
+        self.assertEqual(visit.send(b"MAIL FROM:<other@example.org>\r\n")[:9], b"553 5.7.1")
         visit.send(b"RSET\r\n")
         said = visit.send(b"XCLIENT NAME=[UNAVAILABLE] LOGIN=[UNAVAILABLE]\r\n")
         self.assertIn(b"greets [192.0.2.33]\r\n", said)

@@ -87,6 +87,21 @@ class Submitting(Secure):
             self.assertEqual(letter.partition(b"\n\n")[2], LETTER.partition(b"\n\n")[2])
             self.assertIn(" with ESMTPS id ", trace(message_from_bytes(letter)))
 
+    def test_smtp_source_with_a_small_window(self) -> None:
+        names = ["user", *(f"{number}user" for number in range(2, 21))]
+        office = self.office(users={DOMAIN: names})
+        done = smtp_source(
+            office.port,
+            sessions=5,
+            messages=10,
+            length=1 << 18,
+            recipient=USER,
+            arguments=["-T", "512", "-r", str(len(names))],
+        )
+        self.assertEqual((done.status, done.stderr), (0, ""))
+        for name in names:
+            self.eventually(f"ten for {name}", lambda name=name: len(stored(office, name)) == 10, office)
+
     def ways(self, office: Postoffice) -> list[tuple[Way, str]]:
         """Where programs go, and the keyword that stands in the trace of each."""
         by_login = Account(ALICE, PASSWORD, "LOGIN")

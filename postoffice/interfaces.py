@@ -32,6 +32,7 @@ from postoffice.mail.envelope import (
     Ret,
     Settlement,
 )
+from postoffice.mail.greylist import Bounds, Expiry, Record
 from postoffice.mail.outcome import Outcome
 from postoffice.mail.reply import Refusal, Reply
 
@@ -321,6 +322,63 @@ class IPasswordHashes(Interface):
 
     def verify(stored: str, password: bytes) -> bool:
         """Whether the password, without NULs, fits the hash. Takes up to seconds: call it in a thread."""
+
+
+class StoreFailed(Exception):
+    """The store of the policy's memory cannot be used now. Mail is let through, and an error logged."""
+
+
+class IGreylistStore(Interface):
+    """The greylist's records by key, bounded: what must go goes by itself, without anybody waiting.
+
+    Where there are more than it may hold, the longest unseen go first of those that never passed, down to a
+    quarter of the room, then the longest unseen of the others. The same holds for the share of a network, so
+    that one network cannot push out everybody else's. What was not seen for the time it is kept goes too.
+    Records an operator made stay, and take no room. A crash may lose the last seconds.
+    """
+
+    def open() -> Deferred[None]:
+        """Open what is there. Does not fail: what is damaged is set aside, what cannot be used is logged."""
+
+    def close() -> Deferred[None]:
+        """Write what is not written yet, then close."""
+
+    def adapt(bounds: Bounds) -> None:
+        """Take over other bounds; they hold from the next time something is written."""
+
+    def get(key: str) -> Record | None:
+        """The record, at once. Errors: `StoreFailed`."""
+
+    def put(key: str, record: Record, network: str) -> None:
+        """Set a record. `network` says whose share it counts to (the first time it is set), "" nobody's.
+
+        Errors: `StoreFailed` when too much waits to be written.
+        """
+
+    def remove(key: str) -> None:
+        """Forget a record; harmless if there is none. Errors: as for `put`."""
+
+    def flush() -> Deferred[None]:
+        """Fires when everything that was put is written, and what must go has gone. Errors: `StoreFailed`."""
+
+    def records() -> AsyncIterator[list[tuple[str, Record]]]:
+        """Everything, in portions of at most a thousand, in no order. Errors: `StoreFailed`."""
+
+
+class IGreylist(Interface):
+    """What operators ask of the greylist. Errors: `StoreFailed`."""
+
+    def records() -> AsyncIterator[list[tuple[str, Record]]]:
+        """All records with their keys, in portions."""
+
+    def approve(name: str) -> None:
+        """Let a record's mail in. Errors: `ValueError` for what names none, with a text for the operator."""
+
+    def forbid(name: str) -> None:
+        """Never let a record's mail in. Errors: as for `approve`."""
+
+    def expire(which: Expiry, dry: bool) -> AsyncIterator[tuple[int, list[str]]]:
+        """Remove records, with `dry` only tell: for each portion its size and the keys of those that go."""
 
 
 class IQueue(Interface):

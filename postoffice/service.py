@@ -33,14 +33,25 @@ from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, VirtualMailboxes
 from postoffice.directory.mailboxes import tree_of
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
-from postoffice.interfaces import ISpool, SpoolDamaged, SpoolFailed, SpoolFull
+from postoffice.interfaces import (
+    IGreylistStore,
+    IJournal,
+    ISpool,
+    SpoolDamaged,
+    SpoolFailed,
+    SpoolFull,
+)
 from postoffice.mail.client import Door
 from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.greylist import Bounds
 from postoffice.mail.reply import printable
 from postoffice.policy.access import AccessFiles
 from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.greylist import Greylist, GreylistSettings
+from postoffice.policy.greylist_store import GreylistStore
 from postoffice.policy.lists import Lists
 from postoffice.policy.load import Load
+from postoffice.policy.newcomers import Newcomers
 from postoffice.policy.policy import Judges, Policy, PolicySettings
 from postoffice.policy.rates import Rates
 from postoffice.policy.sender import Senders, SenderSettings
@@ -96,6 +107,7 @@ class World:
     """What the service stands on: disk, threads, addresses and load of the machine. Tests bring another."""
 
     spool: Callable[[str, Any], ISpool] = SqliteSpool
+    greylist: Callable[[str, Bounds, IJournal, Any], IGreylistStore] = GreylistStore
     in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
     addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses
     load: Callable[[], tuple[float, float, float]] = os.getloadavg
@@ -115,6 +127,7 @@ class Parts:
     addresses: Callable[[], frozenset[str]]
     watch: Watch
     spool: ISpool
+    greylist: IGreylistStore
     threads: ThreadPool
     passwords: BoundedThreads
     throttle: Throttle
@@ -177,6 +190,7 @@ def make_office(
         addresses=addresses,
         watch=watch,
         spool=spool,
+        greylist=greylist_store(settings, journal, reactor, world),
         threads=threads,
         passwords=BoundedThreads(
             checking, partial(world.in_thread, reactor, checking), PASSWORD_THREADS + PASSWORDS_WAITING
@@ -227,7 +241,9 @@ def registry_of(
     return Registry(domains, users, directory)
 
 
-def policy_of(settings: Settings, host: str, directory: Directory, parts: Parts) -> Policy:
+def policy_of(
+    settings: Settings, host: str, greylist: Greylist, directory: Directory, parts: Parts
+) -> Policy:
     """Whom we talk to, and what we take from them."""
     clients = ClientSettings(
         host,
@@ -238,11 +254,13 @@ def policy_of(settings: Settings, host: str, directory: Directory, parts: Parts)
         forbidden=settings.forbidden,
     )
     resolver = parts.resolver
+    lists = Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning)
     judges = Judges(
         Clients(clients, parts.addresses, resolver, parts.access),
         Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),
-        Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning),
+        lists,
         parts.rates,
+        Newcomers(greylist, lists, directory) if settings.greylist else None,
     )
     rules = PolicySettings(host, settings.checkhelo, smarthost=settings.relay_host is not None)
     return Policy(rules, judges, resolver, parts.addresses)
@@ -283,7 +301,8 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         parts.reactor,
     )
     doorkeeper = parts.doorkeeper
-    policy = policy_of(settings, host, directory, parts)
+    greylist = make_greylist(settings, parts.greylist, parts.journal, parts.reactor)
+    policy = policy_of(settings, host, greylist, directory, parts)
     conversation = SessionSettings(
         host,
         banner="\n".join(map(printable, _text(settings.banner).strip().splitlines())),
@@ -310,7 +329,7 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
 
     return Front(
         doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
-        office=LocalOffice(intake, parts.spool, parts.scheduler, directory, full_name),
+        office=LocalOffice(intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name),
         local=LocalSettings(
             host,
             parts.account.uid,
@@ -322,7 +341,37 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
     )
 
 
+def greylist_store(
+    settings: Settings, journal: IJournal, reactor: Any, world: World = THIS_WORLD
+) -> IGreylistStore:
+    """Where the greylist keeps its records."""
+    path = os.path.join(settings.spool, "policy.db")
+    return world.greylist(path, greylist_bounds(settings), journal, reactor)
+
+
+def make_greylist(settings: Settings, store: IGreylistStore, journal: IJournal, reactor: Any) -> Greylist:
+    """The greylist on its records."""
+    return Greylist(
+        store,
+        GreylistSettings(
+            settings.delay,
+            settings.greylist_keep,
+            settings.greylist_null,
+            settings.greylist_from,
+            settings.greylist_net,
+        ),
+        journal,
+        reactor.seconds,
+    )
+
+
 # What the parts that last are told of the settings.
+
+
+def greylist_bounds(settings: Settings) -> Bounds:
+    """For the greylist's records: a network may have a thirty-second of them, and a hundred in any case."""
+    most = settings.greylist_max
+    return Bounds(most, min(most, max(most // 32, 100)), settings.greylist_keep)
 
 
 def sinks(settings: Settings, foreground: bool) -> Callable[[], Iterable[Sink]]:
@@ -439,6 +488,7 @@ class Office(MultiService):
         except (SpoolDamaged, SpoolFailed, SpoolFull) as error:
             self.fatal(f"{parts.account.name} cannot use the spool {self.settings.spool}: {error}")
             return
+        await parts.greylist.open()
         try:
             where = await self.doors.sockets.listen()
             self.doors.local.listen()
@@ -475,6 +525,7 @@ class Office(MultiService):
         parts.access.adapt(*settings.access)
         parts.rates.adapt(settings.rate)
         parts.doorkeeper.limits = limits(settings, parts.reactor, parts.world)
+        parts.greylist.adapt(greylist_bounds(settings))
         parts.certificates.take(certificates)
         self.doors.adapt(front)
         if settings.audit != before.audit:
@@ -502,6 +553,7 @@ class Office(MultiService):
             self._end_deliveries,
             parts.resolver.close,
             self._end_threads,
+            parts.greylist.close,
             parts.spool.close,
         ):
             try:

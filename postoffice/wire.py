@@ -10,6 +10,11 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
     {"verb": "list", "pattern": P}      a J frame for each letter, oldest first, then {"done": true}
     {"verb": "run", "pattern": P}       {"done": true, "letters": N}: made due now
     {"verb": "status"}                  {"done": true, "version": V, "pid": N, "administrator": bool}
+    {"verb": "greylist", "do": "list"}  a J frame for each record, then {"done": true}
+    {"verb": "greylist", "do": "approve" | "forbid", "record": NAME}            {"done": true}
+    {"verb": "greylist", "do": "expire", "age": SECONDS, ...}
+                                        {"record": NAME} for each that went, then
+                                        {"done": true, "records": N, "expired": N}
     {"verb": "submit", "recipients": [ADDRESS...], "sender": ADDRESS}, B frames, E
                                         {"done": true, "id": ID, "refused": [[ADDRESS, REPLY]...]}
 
@@ -17,6 +22,9 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
 text in it, without regard to case. `sender` is null for `<>`, and absent for the caller's own name.
 A letter is {"id", "size", "received", "sender", "held", "busy", "recipients": [{"address", "last"}]}; times
 are epoch seconds, `last` is the reply of the last attempt.
+
+A record is {"record": NAME, "accepted": TIME or null (never), "seen": TIME}. "expire" also takes the flags
+"forbidden", "null", "unused" and "dry" (remove nothing). The greylist's verbs are for administrators.
 
 What cannot be done is answered with {"error": TEXT, "exit": CODE} (a code of sysexits), at any time,
 also before the content was read. Who the caller is, the service learns from the kernel.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
@@ -11,17 +11,22 @@ from zope.interface import implementer
 
 from postoffice.interfaces import (
     IDirectory,
+    IGreylistStore,
     IPolicy,
     IResolver,
     MailExchanger,
     NoSuchDomain,
     ResolverFailure,
+    StoreFailed,
 )
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Destination, Mailbox, Remote
 from postoffice.mail.envelope import Envelope
+from postoffice.mail.greylist import Bounds, Record
 from postoffice.mail.reply import Refusal, Reply
+
+NO_BOUNDS = Bounds(0, 0, 0)
 
 
 @implementer(IResolver)
@@ -191,6 +196,80 @@ class ScriptedPolicy:
         self.told.append(" ".join((name, *map(str, subjects))))
         if name in self.refusals:
             raise self.refusals[name]
+
+
+@implementer(IGreylistStore)
+class MemoryGreylist:
+    """The greylist's records in a dictionary, `pairs`: by key the record and its network.
+
+    Everything goes that must when it is flushed. While `broken` is set, nothing can be done with it.
+    """
+
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        bounds: Bounds = NO_BOUNDS,
+        pairs: dict[str, tuple[Record, str]] | None = None,
+    ) -> None:
+        self._seconds = seconds
+        self._bounds = bounds
+        self.pairs = {} if pairs is None else pairs
+        self.broken = True
+
+    def adapt(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+
+    def open(self) -> Deferred[None]:
+        self.broken = False
+        return defer.succeed(None)
+
+    def close(self) -> Deferred[None]:
+        self.broken = True
+        return defer.succeed(None)
+
+    def _usable(self) -> dict[str, tuple[Record, str]]:
+        if self.broken:
+            raise StoreFailed("told to fail")
+        return self.pairs
+
+    def get(self, key: str) -> Record | None:
+        pair = self._usable().get(key)
+        return pair and pair[0]
+
+    def put(self, key: str, record: Record, network: str) -> None:
+        pairs = self._usable()
+        pairs[key] = record, pairs.get(key, (record, network))[1]
+
+    def remove(self, key: str) -> None:
+        self._usable().pop(key, None)
+
+    def flush(self) -> Deferred[None]:
+        if self.broken:
+            return defer.fail(StoreFailed("told to fail"))
+        bounds, pairs, now = self._bounds, self.pairs, self._seconds()
+        counted = {key: pair for key, pair in pairs.items() if not pair[0].kept}
+        for key, (record, _) in list(counted.items()):
+            if bounds.keep and record.seen < now - bounds.keep:
+                del counted[key], pairs[key]
+        for network in {network for _, network in counted.values() if network}:
+            self._bound([key for key, pair in counted.items() if pair[1] == network], bounds.share)
+        self._bound([key for key in counted if key in pairs], bounds.most)
+        return defer.succeed(None)
+
+    def _bound(self, keys: list[str], limit: int) -> None:
+        keys.sort(key=lambda key: self.pairs[key][0].seen)
+        waiting = [key for key in keys if not self.pairs[key][0].passed]
+        passed = [key for key in keys if self.pairs[key][0].passed]
+        excess = max(0, len(keys) - limit) if limit else 0
+        first = min(excess, max(0, len(waiting) - limit // 4))
+        for key in waiting[:first] + passed[: excess - first]:
+            del self.pairs[key]
+
+    async def records(self) -> AsyncIterator[list[tuple[str, Record]]]:
+        await self.flush()
+        everything = [(key, record) for key, (record, _) in sorted(self.pairs.items())]
+        for start in range(0, len(everything), 10):
+            yield everything[start : start + 10]
 
 
 def _plain(name: str) -> str:

@@ -58,6 +58,7 @@ verify-from=0
 nodaemon
 rate=5/1h
 dnsbl=list.example
+dnswl=welcome.example
 load=3
 forbidden=folder:other
 bare-newline=reject
@@ -75,6 +76,13 @@ queue-run=3m
 retry=1m
 qreturn=1d
 mailq-all=0
+greylist=0
+delay=2h
+greylist-from=1
+greylist-net=24/64
+greylist-keep=30d
+greylist-null=3
+greylist-max=5000
 """
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import postoffice
 from postoffice import wire
 
 STANDARD = "/etc/postoffice.cf"
@@ -90,6 +91,24 @@ def connect(path: str) -> wire.Connection:
         raise Failed(f"the service is not running: nothing answers at {path}", os.EX_TEMPFAIL) from None
     except OSError as error:
         raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
+
+
+def program(words: Sequence[str]) -> list[str]:
+    """What runs `postoffice.tap`, never importing from the current directory; the environment is prepared."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(postoffice.__file__)))
+    if os.path.basename(root) not in ("site-packages", "dist-packages"):
+        # Run from a source tree: the service must be the one beside this command.
+        given = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join([root, given] if given else [root])
+    return [sys.executable, "-P", "-m", "postoffice.tap", *words]
+
+
+def configuration(file: str | None, overrides: Iterable[str]) -> list[str]:
+    """The words by which `postoffice.tap` is told of `-C` and `-o`."""
+    words = ["-C", os.path.abspath(file or STANDARD)]
+    for override in overrides:
+        words.extend(("-o", override))
+    return words
 
 
 def pattern_of(text: str) -> dict[str, str] | None:

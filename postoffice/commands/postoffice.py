@@ -8,6 +8,7 @@
     -bp         show the queue (mailq); -q{PATTERN} chooses letters
     -bq, -q     run the queue now; -qI, -qS or -qR and a text choose letters
     -bm         send the letter on standard input to the addresses given (without a mode: this)
+    greylist    look after the greylist: list, approve, forbid, expire (greylist --help says more)
 
 For -bm: -f or -r ADDRESS names the sender (`<>` for none); -i keeps a line with a lone dot from ending
 the letter; -v prints the queue id. -V prints the version, --help this.
@@ -25,13 +26,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import postoffice
 from postoffice.commands.common import (
-    STANDARD,
     Failed,
     complain,
+    configuration,
     connect,
     control_path,
     flags,
     pattern_of,
+    program,
     run,
 )
 
@@ -69,6 +71,11 @@ def _postoffice(arguments: Sequence[str]) -> int:
         print((__doc__ or "").strip())
         return os.EX_OK
     line = _read(arguments)
+    if not line.mode and line.arguments[:1] == ["greylist"]:
+        # Imported here, since only this needs it.
+        from postoffice.commands.greylist import greylist
+
+        return greylist(line.file, line.overrides, line.arguments[1:])
     match line.mode:
         case "V":
             print(f"postoffice {postoffice.__version__}")
@@ -76,7 +83,7 @@ def _postoffice(arguments: Sequence[str]) -> int:
         case "D" | "d":
             return _serve(line)
         case "t":
-            return _become(["check", *_configuration(line)])
+            return _become(["check", *configuration(line.file, line.overrides)])
     path = control_path(line.file, line.overrides)
     match line.mode:
         case "p":
@@ -131,19 +138,12 @@ def _read(arguments: Sequence[str]) -> _Line:
 
 
 def _serve(line: _Line) -> int:
-    words = ["serve", *_configuration(line)]
+    words = ["serve", *configuration(line.file, line.overrides)]
     if line.mode == "d" and not line.attached:
         words.append("--daemon")
     if line.queue:
         words.extend(("-o", f"queue-run={_period(line.queue)}"))
     return _become(words)
-
-
-def _configuration(line: _Line) -> list[str]:
-    words = ["-C", os.path.abspath(line.file or STANDARD)]
-    for override in line.overrides:
-        words.extend(("-o", override))
-    return words
 
 
 def _period(text: str) -> str:
@@ -156,14 +156,10 @@ def _period(text: str) -> str:
 
 def _become(words: list[str]) -> int:
     """Replace this process by the service, never importing from the current directory."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(postoffice.__file__)))
-    if os.path.basename(root) not in ("site-packages", "dist-packages"):
-        # Run from a source tree: the service must be the one beside this command.
-        given = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = os.pathsep.join([root, given] if given else [root])
+    command = program(words)
     sys.stdout.flush()
     try:
-        return os.execv(sys.executable, [sys.executable, "-P", "-m", "postoffice.tap", *words])
+        return os.execv(command[0], command)
     except OSError as error:
         raise Failed(f"{sys.executable} cannot be run: {error.strerror}", os.EX_OSERR) from None
 

@@ -21,6 +21,7 @@ from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.policy.client import Clients
 from postoffice.policy.domain import standing
 from postoffice.policy.lists import Lists
+from postoffice.policy.newcomers import Newcomers
 from postoffice.policy.rates import Rates
 from postoffice.policy.sender import Senders
 
@@ -38,12 +39,16 @@ class PolicySettings:
 
 @frozen
 class Judges:
-    """Who answers what: clients at connect, senders at MAIL, lists at both, rates before the content."""
+    """Who answers what: clients at connect, senders at MAIL, lists at both, rates before the content.
+
+    Without `newcomers` there is no greylist.
+    """
 
     clients: Clients
     senders: Senders
     lists: Lists
     rates: Rates
+    newcomers: Newcomers | None = None
 
 
 @implementer(IPolicy)
@@ -82,7 +87,8 @@ class Policy:
         except WrongNumber:
             self.wrong_number(client, sender)
             raise
-        return None
+        newcomers = self._judges.newcomers
+        return None if newcomers is None else await newcomers.judge(client, sender)
 
     async def recipient(self, client: Client, sender: Address | None, address: Address) -> None:
         if self.settings.smarthost:
@@ -98,10 +104,12 @@ class Policy:
         self._judges.rates.debit(client)
 
     def wrong_number(self, client: Client, sender: Address | None) -> None:
-        pass
+        if self._judges.newcomers is not None:
+            self._judges.newcomers.begin_anew(client, sender)
 
     def accepted(self, client: Client, envelope: Envelope) -> None:
-        pass
+        if self._judges.newcomers is not None:
+            self._judges.newcomers.learn(client, envelope)
 
     async def _is_ours(self, name: str) -> bool:
         """Whether a name from HELO, or an address literal, is one of ours. A failing DNS says nothing."""

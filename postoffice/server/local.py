@@ -26,8 +26,8 @@ from zope.interface import implementer
 
 from postoffice import wire
 from postoffice.interfaces import IJournal
-from postoffice.server.office import Caller, IOffice, LocalSettings
-from postoffice.server.requests import Desk, NotDone
+from postoffice.server.office import Caller, IOffice, LocalSettings, NotDone
+from postoffice.server.requests import Desk
 
 #: Connections at once from one account; root's are not counted.
 PER_ACCOUNT = 100

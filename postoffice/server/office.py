@@ -5,11 +5,13 @@ The assembly provides `IOffice`; `postoffice.server.local` speaks with the comma
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from typing import Any, Protocol
 
 from attrs import frozen
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
+from postoffice.interfaces import IGreylist
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Entry
@@ -23,6 +25,24 @@ class Caller:
     uid: int
     pid: int
     groups: frozenset[int]
+
+
+class NotDone(Exception):
+    """The request is refused: text and exit code for the command."""
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Talk(Protocol):
+    """What answering needs of the conversation."""
+
+    def next(self) -> Awaitable[Any]:
+        """The next frame; an error ends the request."""
+
+    def write(self, frames: Iterator[bytes]) -> Awaitable[None]:
+        """Send frames as fast as they are read at the other end."""
 
 
 @frozen
@@ -59,6 +79,8 @@ class ISubmission(Interface):
 
 class IOffice(Interface):
     """What the local door asks of the rest of the service."""
+
+    greylist: IGreylist = Attribute("the greylist's records")
 
     def entries() -> Awaitable[list[Entry]]:
         """Every letter, oldest first."""

@@ -8,8 +8,7 @@ a submission that ends in any error leaves nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from postoffice import __version__, wire
 from postoffice.interfaces import IJournal
@@ -17,28 +16,19 @@ from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Entry
 from postoffice.mail.reply import Refusal, printable
-from postoffice.server.office import Caller, IOffice, ISubmission, LocalSettings, Pattern
+from postoffice.server import greylist
+from postoffice.server.office import (
+    Caller,
+    IOffice,
+    ISubmission,
+    LocalSettings,
+    NotDone,
+    Pattern,
+    Talk,
+)
 from postoffice.smtp.grammar import BAD_SENDER, parse_address
 
 _FIELDS = ("id", "sender", "recipient", "any")
-
-
-class NotDone(Exception):
-    """The request is refused: text and exit code for the command."""
-
-    def __init__(self, text: str, exit_code: int) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
-class Talk(Protocol):
-    """What a desk needs of the conversation."""
-
-    def next(self) -> Awaitable[Any]:
-        """The next frame; an error ends the request."""
-
-    def write(self, frames: Iterator[bytes]) -> Awaitable[None]:
-        """Send frames as fast as they are read at the other end."""
 
 
 class Desk:
@@ -70,6 +60,9 @@ class Desk:
             case {"verb": "run"}:
                 self._need_administrator()
                 return {"done": True, "letters": await self._office.run(_pattern(request))}
+            case {"verb": "greylist"}:
+                self._need_administrator()
+                return await greylist.answer(request, self._office.greylist, self._talk.write)
             case {"verb": "status"}:
                 administrator = self._administrator()
                 return {

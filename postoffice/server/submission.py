@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from zope.interface import implementer
 
-from postoffice.interfaces import IDirectory, IQueue, ISpool
+from postoffice.interfaces import IDirectory, IGreylist, IPolicy, IQueue, ISpool
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Entry, Envelope
@@ -23,14 +23,17 @@ from postoffice.server.office import IOffice, ISubmission, Pattern
 class Submission:
     """A letter that a local command is handing in."""
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, client: Client, incoming: Incoming, policy: IPolicy) -> None:
+        self._client = client
         self._incoming = incoming
+        self._policy = policy
 
     def write(self, data: bytes) -> Awaitable[None] | None:
         return self._incoming.write(data)
 
     async def finish(self) -> str:
         letter_id = await self._incoming.finish()
+        self._policy.accepted(self._client, self._incoming.envelope)
         self._incoming.pass_on()
         return letter_id
 
@@ -48,12 +51,16 @@ class LocalOffice:
         spool: ISpool,
         queue: IQueue,
         directory: IDirectory,
+        policy: IPolicy,
+        greylist: IGreylist,
         full_name: Callable[[str], str],
     ) -> None:
+        self.greylist = greylist
         self._intake = intake
         self._spool = spool
         self._queue = queue
         self._directory = directory
+        self._policy = policy
         self._full_name = full_name
 
     async def entries(self) -> list[Entry]:
@@ -89,4 +96,5 @@ class LocalOffice:
         envelope = Envelope(sender, tuple(good.values()), "8BITMIME")
         # Who sends as somebody else does not lend him his own name.
         name = self._full_name(client.user) if client.user and not warning else ""
-        return Submission(self._intake.begin(client, envelope, extra.encode("ascii"), name)), refused
+        incoming = self._intake.begin(client, envelope, extra.encode("ascii"), name)
+        return Submission(client, incoming, self._policy), refused

@@ -22,7 +22,7 @@ class Report(SynchronousTestCase):
             ("listen=27", "-o"),
             ("clients=100", "default"),
             ('spam="bounce:a # b"', "f.cf:2; not yet available"),
-            ("delay=1h", "default; not yet available"),
+            ("history=7d", "default; not yet available"),
             ("#localdomain=", "default: none"),
         ):
             self.assertIn(found, fields)

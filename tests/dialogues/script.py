@@ -79,7 +79,7 @@ class Dialogue:
 
 
 VERBS = frozenset(
-    "C: S: connect back hang closed wait mailbox has lacks log silent file load offers hides".split()  # noqa: SIM905
+    "C: S: connect back hang closed wait mailbox has lacks log silent file load operator offers hides".split()  # noqa: SIM905
 )
 ACCOUNT = "nobody"
 """The account the service runs as, and so the only user of the system who has a mailbox."""
@@ -258,6 +258,10 @@ class Stage(ABC):
     def rewrite(self, name: str, text: str) -> None:
         """Change a file of the dialogue."""
 
+    @abstractmethod
+    def operate(self, verb: str, record: str) -> None:
+        """Have an operator approve or forbid a record of the greylist."""
+
 
 class Broken(AssertionError):
     """A dialogue went another way; the message names file and line."""
@@ -334,6 +338,9 @@ class Play:
             case "silent":
                 if self.stage.told(step.text):
                     self._broken(f"the log has a line {step.text!r}")
+            case "operator":
+                verb, _, record = step.text.partition(" ")
+                self.stage.operate(verb, record)
             case "log":
                 if not self.stage.logged(step.text):
                     self._broken(f"the log has no line {step.text!r}")

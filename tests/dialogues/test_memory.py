@@ -33,6 +33,7 @@ from tests.dialogues.script import (
     serve,
     settings,
 )
+from tests.doubles import MemoryGreylist
 from tests.services.dns.network import Network
 
 NAME_SERVER = ("127.0.0.53", 53)
@@ -86,6 +87,7 @@ class MemoryStage(Stage):
         text = "\n".join(["listen=127.0.0.1:25", "msp=127.0.0.1:587", *lines])
         world = World(
             spool=lambda path, clock: MemorySpool(clock),
+            greylist=lambda path, bounds, journal, clock: MemoryGreylist(clock.seconds, bounds),
             in_thread=lambda reactor, pool, work, *args, **words: maybeDeferred(work, *args, **words),
             addresses=lambda now: lambda: frozenset({"127.0.0.1", "::1", OWN_ADDRESS}),
             load=lambda: (self.average, 0.0, 0.0),
@@ -96,6 +98,7 @@ class MemoryStage(Stage):
         )
         self.office.parts.journal.open()
         self.office.parts.spool.open()
+        self.office.parts.greylist.open()
 
     def connect(self, ip: str, door: str) -> Line:
         return MemoryLine(self, ip, door)
@@ -125,6 +128,10 @@ class MemoryStage(Stage):
 
     def rewrite(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
+
+    def operate(self, verb: str, record: str) -> None:
+        greylist = self.office.doors.local_factory.office.greylist
+        {"approve": greylist.approve, "forbid": greylist.forbid}[verb](record)
 
     def end(self) -> list[object]:
         """Stop as the service does; what is left to do afterwards."""

@@ -56,6 +56,7 @@ class Scene(Stage):
         self.busy = 0.0
         self.lines: list[Echo] = []
         self.files: dict[str, str] = {}
+        self.operated = ("", "")
 
     def connect(self, ip: str, door: str) -> Line:
         self.lines.append(Echo())
@@ -78,6 +79,9 @@ class Scene(Stage):
 
     def rewrite(self, name: str, text: str) -> None:
         self.files[name] = text
+
+    def operate(self, verb: str, record: str) -> None:
+        self.operated = verb, record
 
 
 class Playing(SynchronousTestCase):
@@ -139,9 +143,10 @@ class Playing(SynchronousTestCase):
         scene = self.play(
             GREETING
             + "C: QUIT\nS: QUIT\nclosed\nmailbox alice 1\nhas Subject: a folded line\nlacks X: *\nlog it *\n"
-            + "wait 2m\nfile hosts.deny: ALL: ALL\nload 4.5"
+            + "wait 2m\nfile hosts.deny: ALL: ALL\nload 4.5\noperator forbid <>@[192.0.2.1]"
         )
         self.assertEqual((scene.waited, scene.files, scene.busy), (120, {"hosts.deny": "ALL: ALL\n"}, 4.5))
+        self.assertEqual(scene.operated, ("forbid", "<>@[192.0.2.1]"))
 
     def test_a_verb_that_is_none(self) -> None:
         self.assertRaises(ValueError, self.dialogue, "frobnicate")

@@ -990,7 +990,8 @@ class Relaying(Checklist):
         """An office to which everybody is a stranger: what tells the names of addresses is not there."""
         self.sink = RecordingSink()
         self.addCleanup(self.sink.stop)
-        return self.relaying(self.sink.port, f"nameserver={HOST}:{free_port()}", "errors=0", *lines)
+        settings = f"nameserver={HOST}:{free_port()}", "errors=0", "greylist=0"
+        return self.relaying(self.sink.port, *settings, *lines)
 
     def relays_nothing(self, wire: Wire, senders: Sequence[bytes] = SENDERS) -> None:
         """Every probe is refused in a session that was greeted, and only because of what it asks for."""

@@ -33,6 +33,7 @@ from tests.dialogues.script import (
     serve,
     settings,
 )
+from tests.live.office import run
 from tests.live.raw import Elsewhere
 from tests.peers import HOST, Postoffice, free_port, passable, wait_until
 from tests.support import program
@@ -169,6 +170,11 @@ class LiveStage(Stage):
 
     def rewrite(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
+
+    def operate(self, verb: str, record: str) -> None:
+        done = run(self.office, "greylist", verb, record)
+        if done.returncode:
+            raise Broken(done.stderr.decode())
 
     def stop(self) -> None:
         """End the service and its name server."""

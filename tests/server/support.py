@@ -27,8 +27,10 @@ from postoffice.config.values import Rate
 from postoffice.interfaces import IResolver
 from postoffice.policy.access import AccessFiles, Denied
 from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.greylist import Greylist
 from postoffice.policy.hosts import Subject
 from postoffice.policy.lists import Lists
+from postoffice.policy.newcomers import Newcomers
 from postoffice.policy.policy import Judges, Policy, PolicySettings
 from postoffice.policy.rates import Rates
 from postoffice.policy.sender import Senders, SenderSettings
@@ -86,6 +88,7 @@ class Door:
         )
         self.doorkeeper = Doorkeeper(Limits(100, 20), lambda: frozenset({"198.51.100.1"}), clock)
         self.access = Access()
+        self.greylist: Greylist | None = None
         self.intake = Intake(
             self.office.spool,
             self.office.scheduler,
@@ -125,16 +128,19 @@ class Door:
         rules: PolicySettings = RULES,
         senders: SenderSettings = ANY_SENDER,
         dnsbl: Sequence[tuple[str, str]] = (),
+        dnswl: Sequence[tuple[str, str]] = (),
         rates: Sequence[Rate] = (),
         **settings: Any,
     ) -> Policy:
         """A policy with these settings; senders and recipients elsewhere are not looked up unless told so."""
         own, dns = self.doorkeeper.own_addresses, resolver or self.resolver
+        lists = Lists(dnsbl, dnswl, dns, self.office.journal.warning)
         judges = Judges(
             Clients(ClientSettings("mx.example.org", **settings), own, dns, self.access),
             Senders(senders, Directory(), dns),
-            Lists(dnsbl, (), dns, self.office.journal.warning),
+            lists,
             Rates(rates, self.office.clock.seconds),
+            None if self.greylist is None else Newcomers(self.greylist, lists, Directory()),
         )
         return Policy(rules, judges, dns, own)
 

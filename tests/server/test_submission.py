@@ -11,8 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal
+from postoffice.policy.greylist import Greylist, GreylistSettings
 from postoffice.server.office import IOffice, ISubmission, Pattern
 from postoffice.server.submission import LocalOffice
+from tests.doubles import MemoryGreylist, ScriptedPolicy
 from tests.queue.support import LATER, Directory
 from tests.server.support import Door
 
@@ -26,11 +28,16 @@ class LocalCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.door = Door()
         office = self.door.office
+        seconds = office.clock.seconds
+        greylist = Greylist(MemoryGreylist(seconds), GreylistSettings(0), office.journal, seconds)
+        self.policy = ScriptedPolicy()
         self.local = LocalOffice(
             self.door.intake,
             office.spool,
             office.scheduler,
             Directory(),
+            self.policy,
+            greylist,
             lambda user: f"{user.title()} \u00d6. (Box)",
         )
 
@@ -56,6 +63,8 @@ class Handing(LocalCase):
         self.assertIn(letter.encode(), here)
         self.assertIn(b"\r\nFrom: =?utf-8?b?Sm9lIMOWLiAoQm94KQ==?= <joe@mx.example.org>\r\n", here)
         self.assertNotIn(b"Warning", here)
+        # Policy learns whom our users write to.
+        self.assertEqual(self.policy.told, ["accepted a@example.org b@example.net"])
 
     def test_a_forged_sender_is_marked(self) -> None:
         submission, _ = self.begin(HERE, warning="joe set sender to ann\r\nX-Evil: 1")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests import peers
+from tests import certificates, peers
 
 NAMES = ("bare", "us", "postfix")
 NEVER = 9
@@ -64,16 +64,26 @@ def us(lines: Sequence[str], directory: Path, python: str) -> peers.Postoffice:
     return peers.Postoffice([*where, *lifted, *lines], directory, python)
 
 
-def make(name: str, directory: Path, python: str, sink: int | None) -> peers.Peer:
-    """Start a contestant. Mail is relayed to the port `sink`; None: it stays in the queue, untried."""
+def make(name: str, directory: Path, python: str, sink: int | None, keys: Path | None = None) -> peers.Peer:
+    """Start a contestant. Mail is relayed to the port `sink`; None: it stays in the queue, untried.
+
+    With a directory for `keys`, it has a certificate and offers STARTTLS.
+    """
+    lines: list[str] = []
+    settings: dict[str, str] = {}
+    if keys is not None:
+        pair = certificates.make_pair(peers.passable(keys), "bench.test")
+        lines = [f"tls-cert={pair.certificate}", f"tls-key={pair.key}"]
+        settings = {"smtpd_tls_cert_file": pair.certificate, "smtpd_tls_key_file": pair.key}
+        settings["smtpd_tls_security_level"] = "may"
     match name:
         case "bare":
             return Bare(directory, python)
         case "us":
             keep = ["immediate=0", "queue-run=30d"] if sink is None else []
-            return us([f"relay-host=[{peers.HOST}]:{sink or NEVER}", *keep], directory, python)
+            return us([f"relay-host=[{peers.HOST}]:{sink or NEVER}", *keep, *lines], directory, python)
         case "postfix":
             deliver = "hold" if sink is None else f"{peers.HOST}:{sink}"
-            return peers.Postfix(directory, deliver=deliver, settings=WELL_CONFIGURED)
+            return peers.Postfix(directory, deliver=deliver, settings=WELL_CONFIGURED | settings)
         case _:
             raise ValueError(name)

@@ -1,11 +1,12 @@
 """What a session and a large letter cost in memory: `python bench/memory.py [--python PROGRAM]`.
 
 1. 1,000 sessions that said EHLO and then nothing: growth of the resident size, in KiB a session.
-2. A letter of 50 MiB, in from smtp-source and out to smtp-sink: the most the resident size grew, in MiB.
+2. The same with TLS, begun by STARTTLS.
+3. A letter of 50 MiB, in from smtp-source and out to smtp-sink: the most the resident size grew, in MiB.
 
 Resident sizes (VmRSS, and VmHWM for the peak) are summed over the server's process tree. A first letter goes
 through before anything is measured, so that what is loaded once does not count. The figures stand beside the
-limits of 12 KiB and 8 MiB; the exit status is 1 when one is passed.
+limits of 12 KiB, 64 KiB and 8 MiB; the exit status is 1 when one is passed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import resource
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -28,6 +30,7 @@ from bench import contestants  # noqa: E402
 from tests import peers  # noqa: E402
 
 SESSION_LIMIT = 12.0
+ENCRYPTED_LIMIT = 64.0
 LETTER_LIMIT = 8.0
 
 
@@ -61,15 +64,23 @@ def steady(pid: int) -> int:
 
 
 @contextmanager
-def idle_sessions(port: int, count: int) -> Iterator[None]:
+def idle_sessions(port: int, count: int, encrypted: bool) -> Iterator[None]:
     """Hold `count` sessions open that were answered their EHLO."""
+    anybody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
     with ExitStack() as stack:
         for _ in range(count):
             client = stack.enter_context(socket.create_connection((peers.HOST, port), timeout=30))
-            lines = stack.enter_context(client.makefile("rb"))
-            read_reply(lines.readline)
-            client.sendall(b"EHLO client.test\r\n")
-            read_reply(lines.readline)
+            with client.makefile("rb", buffering=0) as lines:
+                read_reply(lines.readline)
+                if encrypted:
+                    client.sendall(b"STARTTLS\r\n")
+                    read_reply(lines.readline)
+            if encrypted:
+                client = stack.enter_context(anybody.wrap_socket(client))
+            with client.makefile("rb", buffering=0) as lines:
+                client.sendall(b"EHLO client.test\r\n")
+                read_reply(lines.readline)
         yield
 
 
@@ -83,10 +94,10 @@ def read_reply(readline: Callable[[], bytes]) -> None:
             return
 
 
-def sessions(pid: int, port: int, count: int) -> float:
+def sessions(pid: int, port: int, count: int, encrypted: bool = False) -> float:
     """KiB a session."""
     before = steady(pid)
-    with idle_sessions(port, count):
+    with idle_sessions(port, count, encrypted):
         return (steady(pid) - before) / count
 
 
@@ -117,33 +128,45 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        each, most = measure(options)
+        each, encrypted, most = measure(options)
     except (peers.PeerError, unittest.SkipTest, AssertionError) as problem:
         print(problem, file=sys.stderr)
         return 1
     print(f"idle session: {each:.1f} KiB (limit {SESSION_LIMIT:.0f} KiB), {options.sessions} of them")
+    if encrypted is not None:
+        print(f"the same over TLS: {encrypted:.1f} KiB (limit {ENCRYPTED_LIMIT:.0f} KiB)")
     if most is not None:
         print(f"letter of {options.letter} MiB in and out: {most:.1f} MiB (limit {LETTER_LIMIT:.0f} MiB)")
-    return 0 if each < SESSION_LIMIT and (most is None or most < LETTER_LIMIT) else 1
+    within = each < SESSION_LIMIT and (encrypted or 0) < ENCRYPTED_LIMIT and (most or 0) < LETTER_LIMIT
+    return 0 if within else 1
 
 
-def measure(options: argparse.Namespace) -> tuple[float, float | None]:
-    """KiB a session, and MiB for the letter; None without one. Raises `PeerError`."""
+def measure(options: argparse.Namespace) -> tuple[float, float | None, float | None]:
+    """KiB a session, KiB of an encrypted one, and MiB for the letter; None where there is none.
+
+    Raises `PeerError`.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="postoffice-memory-", dir=options.directory) as name,
         ExitStack() as stack,
     ):
         directory = peers.passable(Path(name))
         sink = stack.enter_context(peers.SmtpSink(directory / "sink"))
-        server = contestants.make(options.only, directory / "server", options.python, sink.port)
+        server = contestants.make(
+            options.only, directory / "server", options.python, sink.port, directory / "keys"
+        )
         stack.enter_context(server)
-        # The bare protocol passes nothing on.
+        # The bare protocol passes nothing on, and knows no TLS.
         through = options.letter and options.only != "bare"
         peers.smtp_source(server.port, sessions=10, messages=50, recipient="rcpt@sink.test")
         if through and not sink.wait(50, 60):
             raise peers.PeerError(f"{sink.count()} of 50 letters came out:\n{server.log()[-4000:]}")
         each = sessions(server.pid, server.port, options.sessions)
-        return each, letter(server.pid, server.port, sink, options.letter) if through else None
+        encrypted = None
+        if options.only != "bare":
+            encrypted = sessions(server.pid, server.port, options.sessions, encrypted=True)
+        most = letter(server.pid, server.port, sink, options.letter) if through else None
+        return each, encrypted, most
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from types import FrameType
 # Started by its path, this folder would stand where the source tree has to.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from bench import contestants, disk, table  # noqa: E402
+from bench import contestants, disk, table, tls  # noqa: E402
 from tests import peers  # noqa: E402
 
 MIB = 1 << 20
@@ -193,10 +193,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 65536, MIB], help="bytes of a letter")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="sessions at once")
     parser.add_argument("--persistent", type=int, default=10, help="sessions that send many letters; 0: none")
-    parser.add_argument("--modes", nargs="+", default=["accept", "relay"], choices=["accept", "relay"])
+    parser.add_argument("--modes", nargs="*", default=["accept", "relay"], choices=["accept", "relay"])
     parser.add_argument("--only", default=",".join(contestants.NAMES), help="servers, with commas between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="about how long one measurement takes")
+    parser.add_argument("--no-tls", action="store_true", help="without the rows about TLS")
     parser.add_argument("--quick", action="store_true", help="4 KiB, 10 sessions, one round of a second")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where the spools go")
     parser.add_argument(
@@ -227,6 +228,7 @@ def main() -> int:
             print(f"{platform.platform()}, {os.cpu_count()} CPUs, load {load:.1f}, {python}")
             print(table.heading(), flush=True)
             records = whole(options, directory)
+            encrypted = secured(options, directory)
     except (disk.DiskError, unittest.SkipTest, AssertionError) as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -234,8 +236,18 @@ def main() -> int:
         print("interrupted", file=sys.stderr)
         return 130
     if options.json:
-        options.json.write_text(json.dumps(records, indent=1) + "\n")
-    return 0 if all(table.complete(record, options.only, options.rounds) for record in records) else 1
+        options.json.write_text(json.dumps([*records, *encrypted], indent=1) + "\n")
+    complete = all(table.complete(record, options.only, options.rounds) for record in records)
+    return 0 if complete and all(tls.complete(record, options.rounds) for record in encrypted) else 1
+
+
+def secured(options: argparse.Namespace, directory: Path) -> list[dict[str, object]]:
+    """The rows about TLS, in which the bare protocol takes no part."""
+    names = [name for name in options.only if name != "bare"]
+    if options.no_tls or not names:
+        return []
+    kinds = tls.QUICK if options.quick else tls.KINDS
+    return tls.whole(kinds, names, options.rounds, directory, options.python, options.seconds)
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

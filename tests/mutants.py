@@ -385,8 +385,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "A9_a_session_for_each_address",
-        "postoffice/server/listener.py",
-        'return str(ip_network(f"{ip}/64", strict=False)) if ":" in ip else ip',
+        "postoffice/mail/client.py",
+        'return str(IPv6Network((ip, 64), strict=False)) if ":" in ip else ip',
         "return ip",
         "tests.server.test_forbidden.Crowds.test_A9_a_host_with_a_network_of_its_own_is_one_client",
     ),

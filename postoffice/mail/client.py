@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import IPv6Network
 from typing import Literal
 
 from attrs import frozen
@@ -68,3 +70,9 @@ class Client:
         if not self.ip:
             return f"{self.user}@localhost"
         return f"{self.name} [{self.ip}]" if self.name else f"[{self.ip}]"
+
+
+@lru_cache(maxsize=4096)
+def network_of(ip: str) -> str:
+    """What counts as one client's address: in IPv6 a host has a network of its own, 64 bits long."""
+    return str(IPv6Network((ip, 64), strict=False)) if ":" in ip else ip

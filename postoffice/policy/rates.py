@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from math import ceil
 
 from postoffice.config.values import Rate
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, network_of
 from postoffice.mail.reply import Refusal, Reply
 
 MOST_BUCKETS = 100_000
@@ -88,4 +87,4 @@ def _subject(scope: str, client: Client) -> str | None:
         return client.login
     if scope == "user" or client.here:
         return None
-    return f"[{client.ip}]" if ":" not in client.ip else str(ip_network(f"{client.ip}/64", strict=False))
+    return f"[{network_of(client.ip)}]"

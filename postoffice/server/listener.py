@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache, partial
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from attrs import evolve, frozen
 from twisted.internet.address import UNIXAddress
@@ -22,7 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from postoffice.interfaces import IDirectory, IEncryption, IPolicy
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, network_of
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
@@ -89,20 +89,20 @@ class Doorkeeper:
 
     def _crowded(self, client: Client) -> Reply | None:
         most = self.limits.per_client
-        if not 0 < most <= self._from[crowd(client.ip)]:
+        if not 0 < most <= self._from[network_of(client.ip)]:
             return None
         return None if self.at_home(client.ip) and not client.announced else CROWDED
 
     def enter(self, session: Session) -> None:
         """A session begins."""
         self.sessions.add(session)
-        self._from[crowd(session.client.ip)] += 1
+        self._from[network_of(session.client.ip)] += 1
 
     def rename(self, session: Session, client: Client) -> Reply | None:
         """A session turns out to be for another client: None to let that in, else what it is told."""
         self._uncount(session.client.ip)
         refused = self._crowded(client)
-        self._from[crowd(session.client.ip if refused else client.ip)] += 1
+        self._from[network_of(session.client.ip if refused else client.ip)] += 1
         return refused
 
     def set_aside(self, session: Session) -> bool:
@@ -140,7 +140,7 @@ class Doorkeeper:
             cut.cancel()
 
     def _uncount(self, ip: str) -> None:
-        near = crowd(ip)
+        near = network_of(ip)
         self._from[near] -= 1
         if self._from[near] <= 0:
             del self._from[near]
@@ -266,12 +266,6 @@ def peer_of(address: IAddress | None) -> str:
 def is_loopback(ip: str) -> bool:
     """Whether an address is of the loopback network."""
     return ip_address(ip).is_loopback
-
-
-@lru_cache(maxsize=1024)
-def crowd(ip: str) -> str:
-    """What counts as one address: in IPv6 a host has a network of its own, 64 bits long."""
-    return str(ip_network(f"{ip}/64", strict=False)) if ":" in ip else ip
 
 
 @lru_cache(maxsize=1024)

@@ -15,10 +15,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import lru_cache
-from ipaddress import IPv6Network, ip_address
 
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, network_of
 
 FREE = 20
 """Failures without consequences."""
@@ -140,10 +138,3 @@ class Throttle:
         self._known.move_to_end(pair)
         if len(self._known) > MOST:
             self._known.popitem(last=False)
-
-
-@lru_cache(maxsize=1024)
-def network_of(ip: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 network of an IPv6 address."""
-    address = ip_address(ip)
-    return str(address) if address.version == 4 else str(IPv6Network((ip, 64), strict=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, network_of
 from postoffice.server import throttle as module
 from postoffice.server.throttle import (
     ACCOUNT_WAIT,
@@ -14,7 +14,6 @@ from postoffice.server.throttle import (
     NETWORK_WAIT,
     Throttle,
     Throttled,
-    network_of,
 )
 
 HOME = Client("192.0.2.1")

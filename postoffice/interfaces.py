@@ -295,8 +295,8 @@ class IPolicy(Interface):
     def helo(client: Client) -> Awaitable[None]:
         """Judge the name a client gave itself (`client.helo`)."""
 
-    def sender(client: Client, sender: Address | None, size: int | None) -> Awaitable[Refusal | None]:
-        """Judge the sender of a letter, and the size that was declared for it.
+    def sender(client: Client, sender: Address | None) -> Awaitable[Refusal | None]:
+        """Judge the sender of a letter.
 
         What is returned is the answer to DATA: the letter is put off, but its recipients are heard first.
         """

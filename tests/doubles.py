@@ -176,7 +176,7 @@ class ScriptedPolicy:
     async def helo(self, client: Client) -> None:
         self._judge("helo", client.helo)
 
-    async def sender(self, client: Client, sender: Address | None, size: int | None) -> Refusal | None:
+    async def sender(self, client: Client, sender: Address | None) -> Refusal | None:
         self._judge("sender", sender)
         return self.put_off
 

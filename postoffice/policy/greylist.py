@@ -160,7 +160,7 @@ class Greylist:
         return record
 
     def _multiplier(self, client: Client, sender: Address | None) -> int:
-        multiplier = 1 if client.name else 2
+        multiplier = 2 if client.nameless else 1
         if sender is None:
             return multiplier + self.settings.null - 1
         if sender.local.isascii() and sender.local.isprintable() and " " not in sender.local:

@@ -79,7 +79,7 @@ class Policy:
         if asked and name is not None and await self._is_ours(name):
             raise Refusal(IMPOSTOR)
 
-    async def sender(self, client: Client, sender: Address | None, size: int | None) -> Refusal | None:
+    async def sender(self, client: Client, sender: Address | None) -> Refusal | None:
         if not client.may_relay:
             await self._judges.lists.check(client.ip)
         try:

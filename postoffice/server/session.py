@@ -357,7 +357,7 @@ class Session:
         if self.client.login is not None and not self.settings.auth_any_sender:
             await self.log_in.check_sender(self.client, event.sender)
         self.intake.check_room(event.size)
-        put_off = await self.policy.sender(self.client, event.sender, event.size)
+        put_off = await self.policy.sender(self.client, event.sender)
         self.transaction = Transaction(event, put_off)
         self.link.hurry(False)
         return SENDER_OK

@@ -40,7 +40,7 @@ DAY = 86400
 KEEP = 35 * DAY
 ALICE = Address("Alice", "Example.org")
 CLIENT = Client("192.0.2.1", name="mx.example.org")
-NAMELESS = Client("192.0.2.1")
+NAMELESS = Client("192.0.2.1", nameless=True)
 OTHER = Client("198.51.100.7", name="other.example")
 
 
@@ -449,7 +449,9 @@ class Abuse(Stores):
                 number = random.getrandbits(96)
                 ip = ".".join(str(number >> shift & 255) for shift in (0, 8, 16, 24))
                 sender = Address(f"{number >> 32:x}", "example.org")
-                verdict, effort = counted(lambda ip=ip, sender=sender: greylist.consult(Client(ip), sender))
+                verdict, effort = counted(
+                    lambda ip=ip, sender=sender: greylist.consult(Client(ip, nameless=True), sender)
+                )
                 assert verdict == Wait(2 * DELAY)
             calls.append(effort)
             await store.flush()

@@ -21,7 +21,7 @@ from tests.dialogues.script import (
     seconds,
 )
 
-RELEASES = ("1.4.4", "1.4.6", "1.4.10", "1.5.5")
+RELEASES = ("1.4.4", "1.4.5", "1.4.5c", "1.4.6", "1.4.9", "1.4.10", "1.5.1", "1.5.4", "1.5.5")
 GREETING = "connect 192.0.2.9\nS: 220 *\n"
 
 

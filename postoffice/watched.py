@@ -78,6 +78,10 @@ class Watched(Generic[T]):
             raise Unreadable(self._path)
         return self._value
 
+    def look(self) -> None:
+        """Look at the file when it is asked for next, however short the time since the last look."""
+        self._look = float("-inf")
+
     def _refresh(self) -> None:
         try:
             if _identity(os.stat(self._path)) == self._identity:

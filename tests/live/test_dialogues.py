@@ -204,4 +204,5 @@ class Live(SynchronousTestCase):
                 Play(dialogue, stage).run()
             except Broken as error:
                 broken.append(f"{error}\n{stage.log()}")
-        self.assertEqual("\n".join(broken), "")
+        if broken:
+            self.fail("\n".join(broken))

@@ -323,8 +323,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "A7_strict_ascii",
         "postoffice/smtp/server.py",
-        "        if _unprintable(line):\n            return Refused(name",
-        '        if not line.decode("ascii").isprintable():\n            return Refused(name',
+        "        wide = _unprintable(line) is not None\n",
+        '        wide = not line.decode("ascii").isprintable()\n',
         "tests.smtp.test_server.EveryOctet.test_A7_every_octet_in_every_position",
     ),
     Mutant(

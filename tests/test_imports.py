@@ -42,7 +42,7 @@ STANDARD_LIBRARY_ONLY = (
 )
 """Modules and packages that start in milliseconds or hold root: the standard library, wire, one another."""
 
-PURE_LIBRARIES = {"attr", "attrs", "zope"}
+PURE_LIBRARIES = {"attr", "attrs", "idna", "zope"}
 IMPURE = {
     *(
         "asyncio",

@@ -34,7 +34,7 @@ from postoffice.mail.destination import Destination, Mailbox
 from postoffice.mail.envelope import Letter, Recipient
 from postoffice.mail.header import read_headers
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
-from postoffice.mail.reply import Reply, printable
+from postoffice.mail.reply import Reply, legible, printable
 
 T = TypeVar("T")
 Pieces = AsyncIterator[bytes]
@@ -167,7 +167,7 @@ class MailboxDelivery:
                 else:
                     await self._store(job, opened, begin, rest)
             else:
-                who = printable(str(sender)) if sender else ""
+                who = legible(str(sender)) if sender else ""
                 await self._in_turn(job, mailbox.path, partial(self._mbox, mailbox, who), begin, rest)
         except MailboxBusy:
             return Postponed(Reply(451, (2, 0), f"mailbox of {mailbox.owner}: busy"))
@@ -250,7 +250,7 @@ async def _beginning(pieces: Pieces) -> bytes:
 
 def _key(address: Address) -> bytes:
     """An address in the form it is compared in to find loops."""
-    return printable(str(address)).lower().encode()
+    return legible(str(address)).lower().encode()
 
 
 def _delivered_to(begin: bytes) -> set[bytes]:
@@ -262,8 +262,8 @@ def _delivered_to(begin: bytes) -> set[bytes]:
 
 
 def _trace(sender: Address | None, addresses: Sequence[Address]) -> bytes:
-    lines = [f"Return-Path: {printable(path(sender))}\r\n"]
-    lines.extend(f"Delivered-To: {printable(str(address))}\r\n" for address in addresses)
+    lines = [f"Return-Path: {legible(path(sender))}\r\n"]
+    lines.extend(f"Delivered-To: {legible(str(address))}\r\n" for address in addresses)
     return "".join(lines).encode()
 
 

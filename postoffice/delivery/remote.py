@@ -96,6 +96,7 @@ class RemoteDelivery:
             None if letter.sender is None else self._qualified(letter.sender),
             tuple([self._qualified(recipient.address) for recipient in recipients]),
             letter.body,
+            letter.smtputf8,
         )
         keys = tuple([recipient.key for recipient in recipients])
         job = _Job(destination, envelope, letter.size, content, keys)

@@ -19,7 +19,8 @@ class Address:
     """`local` is the local part with its quoting undone, `domain` is as it was written.
 
     `domain` is empty for a bare local name (`postmaster`), and keeps its brackets when it is an
-    address literal (`[192.0.2.1]`, `[IPv6:2001:db8::1]`).
+    address literal (`[192.0.2.1]`, `[IPv6:2001:db8::1]`). It is ASCII always: one that was written in another
+    script is here in the form that the DNS knows (A-labels). The local part may be of any script (RFC 6531).
     """
 
     local: str
@@ -29,6 +30,11 @@ class Address:
     def domain_key(self) -> str:
         """The domain in the form it is compared in: lower case, without a final dot."""
         return self.domain.lower().rstrip(".")
+
+    @property
+    def international(self) -> bool:
+        """Whether only hosts with SMTPUTF8 can be told of it."""
+        return not self.local.isascii()
 
     def __str__(self) -> str:
         """Quote the local part again where RFC 5321 section 4.1.2 needs it; no angle brackets."""

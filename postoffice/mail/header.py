@@ -14,9 +14,9 @@ from functools import lru_cache
 
 from attrs import frozen
 
-from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.reply import printable
+from postoffice.mail.envelope import Envelope
+from postoffice.mail.reply import legible, printable
 
 # Nothing is tried twice, whatever a stranger sends. Repeated groups are atomic rather than possessive:
 # before Python 3.11.5 a possessive one keeps what its last, unfinished round had matched.
@@ -76,8 +76,12 @@ def _comment(text: str) -> str:
     return printable(text, 255).translate({ord(mark): "?" for mark in '()<>\\;"'})
 
 
-def received(client: Client, host: str, letter_id: str, recipients: tuple[Address, ...], now: float) -> bytes:
+def received(client: Client, host: str, letter_id: str, envelope: Envelope, now: float) -> bytes:
     """The trace field of RFC 5321 section 4.4; `for` only when there is exactly one recipient."""
+    recipients, keyword = envelope.recipients, client.keyword
+    if envelope.smtputf8 and client.ip:
+        # RFC 6531 section 4.3.
+        keyword = f"UTF8{keyword.removeprefix('E')}"
     if client.ip:
         literal = f"[IPv6:{client.ip}]" if ":" in client.ip else f"[{client.ip}]"
         name = f"{_comment(client.name)} {literal}" if client.name else literal
@@ -85,8 +89,8 @@ def received(client: Client, host: str, letter_id: str, recipients: tuple[Addres
         origin = f"from {_comment(client.helo or 'unknown')} ({name})\r\n\t{tls}"
     else:
         origin = f"(from {_comment(client.user or 'unknown')} on this machine)\r\n\t"
-    clause = f"\r\n\tfor <{printable(str(recipients[0]), 320)}>" if len(recipients) == 1 else ""
+    clause = f"\r\n\tfor <{legible(str(recipients[0]), 320)}>" if len(recipients) == 1 else ""
     return (
-        f"Received: {origin}by {host} (Postoffice) with {client.keyword} id {letter_id}{clause};\r\n"
+        f"Received: {origin}by {host} (Postoffice) with {keyword} id {letter_id}{clause};\r\n"
         f"\t{date(int(now))}\r\n"
-    ).encode("ascii", "replace")
+    ).encode("utf-8", "replace")

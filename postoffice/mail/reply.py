@@ -22,6 +22,13 @@ def printable(text: str, limit: int = 400) -> str:
     return _UNPRINTABLE.sub("?", text)[:limit]
 
 
+def legible(text: str, limit: int = 400) -> str:
+    """Like `printable`, for places that may hold any script: a header of such a letter, a log line."""
+    if text.isascii() or not text.isprintable():
+        return printable(text, limit)
+    return text[:limit]
+
+
 @frozen
 class Reply:
     """One reply: a three-digit code, the subject and detail of its enhanced code, and its text.

@@ -2,7 +2,8 @@
 
 A multipart/report of three parts: text for people, one block for each recipient for programs, and
 the header of the original. It goes out from `<>` and is never made for a letter that itself came
-from `<>`. RFC 3464, RFC 3462, RFC 6522; Auto-Submitted: RFC 3834 section 5.
+from `<>`. RFC 3464, RFC 3462, RFC 6522; Auto-Submitted: RFC 3834 section 5. Addresses of any script stand in
+it in ASCII, as RFC 6533 section 3 has them, so that every sender can be told; but for his own, in `To`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from postoffice.mail.address import Address
 from postoffice.mail.envelope import Letter
 from postoffice.mail.header import date
 from postoffice.mail.outcome import Failed
-from postoffice.mail.reply import printable
+from postoffice.mail.reply import legible, printable
 
 
 @frozen
@@ -50,19 +51,19 @@ class Report:
             "Content-Type: text/rfc822-headers",
             f"Content-Description: Header of your message\r\n{eight_bit}",
         ]
-        front = "\r\n".join(lines).encode("ascii", "replace")
+        front = "\r\n".join(lines).encode("utf-8", "replace")
         return b"".join((front, b"\r\n", self.header, f"\r\n--{boundary}--\r\n".encode()))
 
     @property
     def eight_bit(self) -> bool:
-        """Whether the report carries octets above 127, from the original header."""
-        return not self.header.isascii()
+        """Whether the report carries octets above 127, from the original header or in its own."""
+        return self.sender.international or not self.header.isascii()
 
     def _headers(self, boundary: str, eight_bit: str) -> list[str]:
         return [
             f"Date: {date(int(self.now))}",
             f"From: Mail Delivery System <MAILER-DAEMON@{self.host}>",
-            f"To: {printable(str(self.sender))}",
+            f"To: {legible(str(self.sender))}",
             "Subject: Undelivered mail returned to sender",
             f"Message-ID: <{self.id}.{int(self.now)}@{self.host}>",
             "Auto-Submitted: auto-replied",
@@ -80,7 +81,7 @@ class Report:
         ]
         for address, failure in self.failures:
             said = f"{failure.where} said: " if failure.where else ""
-            lines += ["", f"<{printable(str(address))}>:", f"    {printable(said + str(failure.reply), 900)}"]
+            lines += ["", f"<{_escaped(str(address))}>:", f"    {printable(said + str(failure.reply), 900)}"]
         return lines
 
     def _status(self) -> list[str]:
@@ -93,7 +94,7 @@ class Report:
             reply = failure.reply
             lines += [
                 "",
-                f"Final-Recipient: rfc822; {printable(str(address))}",
+                f"Final-Recipient: {_typed(address)}",
                 "Action: failed",
                 f"Status: {reply.status if reply.enhanced else '5.0.0'}",
             ]
@@ -101,3 +102,16 @@ class Report:
                 lines.append(f"Remote-MTA: dns; {printable(failure.where, 255)}")
             lines.append(f"Diagnostic-Code: smtp; {printable(str(reply), 900)}")
         return lines
+
+
+def _typed(address: Address) -> str:
+    """An address with its type, as the fields of a report have it."""
+    return f"{'utf-8' if address.international else 'rfc822'}; {_escaped(str(address))}"
+
+
+def _escaped(text: str) -> str:
+    """Text in printable ASCII, with characters beyond it as `\\x{...}`."""
+    if not text.isascii():
+        signs = (sign if sign.isascii() and sign != "\\" else f"\\x{{{ord(sign):X}}}" for sign in text)
+        text = "".join(signs)
+    return printable(text)

@@ -140,6 +140,7 @@ class Settler:
             received=report.now,
             client=f"bounce of {letter.id}",
             id=report.id,
+            smtputf8=sender.international,
         )
         return new, report.encode()
 

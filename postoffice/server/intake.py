@@ -122,6 +122,7 @@ class Incoming:
         self._draft: IDraft | None = intake.spool.draft()
         self._head: bytearray | None = bytearray()
         self._look_at = 0
+        self._international = False
         self._refusal: Refusal | None = None
         self._claimed: tuple[Claim, IContent] | None = None
         self._dues: set[float] = set()
@@ -212,8 +213,9 @@ class Incoming:
         if hops and headers.count(b"received") > hops:
             self._refuse(Refusal(TOO_MANY_HOPS))
             return None
+        self._international = self._is_international(headers)
         lines = [
-            received(self._client, self._intake.settings.host, self.id, self.envelope.recipients, self._now),
+            received(self._client, self._intake.settings.host, self.id, self.envelope, self._now),
             self._extra,
             self._marks(),
             self._missing(headers.names()) if self._client.may_relay else b"",
@@ -223,6 +225,15 @@ class Incoming:
         # A body must not be read as part of our header, so the empty line that is missing is added.
         rest = head[len(headers.block) :]
         return self._store(b"".join((*lines, headers.block, b"\r\n", rest)))
+
+    def _is_international(self, headers: Headers) -> bool:
+        """Whether a letter that was declared to be so is one that only hosts with SMTPUTF8 can take."""
+        envelope = self.envelope
+        return envelope.smtputf8 and (
+            not headers.block.isascii()
+            or (envelope.sender is not None and envelope.sender.international)
+            or any(address.international for address in envelope.recipients)
+        )
 
     def _marks(self) -> bytes:
         """Why policy would rather have refused the client, in front of any mark the letter came with."""
@@ -242,8 +253,9 @@ class Incoming:
             who = f"MAILER-DAEMON@{host}" if sender is None else str(sender)
             who = who if "@" in who else f"{who}@{host}"
             name = " ".join(self._full_name.split())
-            lines.append(f"From: {formataddr((name, who)) if name.isprintable() else who}\r\n")
-        return "".join(lines).encode("ascii", "replace")
+            plain = not name.isprintable() or not who.isascii()
+            lines.append(f"From: {who if plain else formataddr((name, who))}\r\n")
+        return "".join(lines).encode("utf-8", "replace")
 
     async def _commit(self) -> None:
         intake, draft = self._intake, self._draft
@@ -258,7 +270,7 @@ class Incoming:
             received=self._now,
             client=str(self._client),
             id=self.id,
-            smtputf8=envelope.smtputf8,
+            smtputf8=self._international,
             ret=envelope.ret,
             envid=envelope.envid,
             folder=envelope.folder or (intake.settings.forbidden if self._client.marked else ""),

@@ -122,8 +122,10 @@ class SessionSettings:
     def extensions(self, offered: frozenset[bytes]) -> str:
         """The text of the answer to EHLO; `offered` are the commands that not everybody may use."""
         limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
-        words = f"PIPELINING\nSIZE {self.size}\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING{limits}\nETRN\nHELP"
-        lines = f"{self.host}\n{words}"
+        lines = (
+            f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"
+            f"\nCHUNKING{limits}\nETRN\nHELP"
+        )
         if b"XCLIENT" in offered:
             lines += f"\nXCLIENT {ATTRIBUTES}"
         return f"{lines}\nSTARTTLS" if b"STARTTLS" in offered else lines

@@ -93,7 +93,9 @@ class LocalOffice:
             raise Refusal(refused[0][1])
         host = self._intake.settings.host
         extra = f"X-Authentication-Warning: {host}: {printable(warning)}\r\n" if warning else ""
-        envelope = Envelope(sender, tuple(good.values()), "8BITMIME")
+        addresses = (*good.values(), *(() if sender is None else (sender,)))
+        international = any(address.international for address in addresses)
+        envelope = Envelope(sender, tuple(good.values()), "8BITMIME", smtputf8=international)
         # Who sends as somebody else does not lend him his own name.
         name = self._full_name(client.user) if client.user and not warning else ""
         incoming = self._intake.begin(client, envelope, extra.encode("ascii"), name)

@@ -45,6 +45,7 @@ class Transaction:
             self.sender,
             tuple(self.recipients.values()),
             mail.body,
+            smtputf8=mail.smtputf8,
             ret=mail.ret,
             envid=mail.envid,
             requests=NO_REQUESTS if self._requests is None else self._requests,

@@ -31,7 +31,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.destination import Destination, Mailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
-from postoffice.mail.reply import Reply, printable
+from postoffice.mail.reply import Reply, legible, printable
 
 Level = Literal["debug", "info", "notice", "warning", "error"]
 
@@ -268,7 +268,7 @@ class Journal:
 
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
         reason = f" ({printable(why)})" if why and why != str(reply) else ""
-        what = printable(what)
+        what = legible(what)
         self._note(
             "info",
             "refused",

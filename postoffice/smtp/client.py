@@ -19,8 +19,8 @@ With PIPELINING (RFC 2920) the commands of a transaction go out in groups of at 
 last; where all recipients were refused and DATA is answered 354 all the same, the engine sends the lone dot.
 LIMITS (RFC 9422) are kept: recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the
 session is not `reusable`. SIZE (RFC 1870) is declared where offered; a letter larger than the host takes
-fails without being tried.
-A letter with 8-bit content goes to a host without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on
+fails without being tried, and so does one that needs SMTPUTF8 (RFC 6531 section 3.2) at a host without. One
+with 8-bit content goes to a host without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on
 unharmed, while a conversion would break signatures and a refusal would lose the letter.
 
 Errors: none but `AssertionError`, when methods are called out of turn.
@@ -52,6 +52,9 @@ Awaited = Literal[
 
 TOO_LARGE = (3, 4)
 NONSENSE = (5, 0)
+NOT_INTERNATIONAL = Reply(
+    550, (6, 7), "the host takes no internationalized mail (SMTPUTF8), and this is such"
+)
 
 _NO_QUIT = frozenset(("DATA", "end of data", "QUIT"))
 _EXTENSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?: +(.*))?\Z")
@@ -148,9 +151,10 @@ class ClientEngine:
     def begin(self, envelope: Envelope, size: int) -> bytes:
         """Start a transaction for a letter of `size` octets. Only while `reusable`."""
         assert self.reusable, "begin() out of turn"
-        sender = _path(path(envelope.sender))
-        recipients = [_path(path(recipient)) for recipient in envelope.recipients]
-        refusal = self._refusal(sender, size)
+        wide = envelope.smtputf8 and "SMTPUTF8" in self.extensions
+        sender = _path(path(envelope.sender), wide)
+        recipients = [_path(path(recipient), wide) for recipient in envelope.recipients]
+        refusal = self._refusal(sender, size, envelope.smtputf8)
         outcomes: list[Outcome | None] = [
             refusal or (None if recipient else Failed(_unwritable("recipient"))) for recipient in recipients
         ]
@@ -164,6 +168,8 @@ class ClientEngine:
         parameters = b" SIZE=%d" % size if "SIZE" in self.extensions else b""
         if envelope.body == "8BITMIME" and "8BITMIME" in self.extensions:
             parameters += b" BODY=8BITMIME"
+        if wide:
+            parameters += b" SMTPUTF8"
         mail = b"MAIL FROM:%b%b\r\n" % (sender, parameters)
         self._transaction = _Transaction(mail, recipients, outcomes)
         self._send_group(self._transaction)
@@ -203,8 +209,10 @@ class ClientEngine:
             recipients[at] = None
             outcomes[at] = outcomes[at] or Postponed(reply, self._where)
 
-    def _refusal(self, sender: bytes | None, size: int) -> Outcome | None:
+    def _refusal(self, sender: bytes | None, size: int, international: bool) -> Outcome | None:
         """Why a letter cannot go to this host at all."""
+        if international and "SMTPUTF8" not in self.extensions:
+            return Failed(NOT_INTERNATIONAL, self._where)
         if sender is None:
             return Failed(_unwritable("sender"))
         limit = self.extensions.get("SIZE", "")
@@ -383,9 +391,9 @@ _HANDLERS: dict[str, Callable[[ClientEngine, Answer], None]] = {
 """What a reply means, by what it answers."""
 
 
-def _path(text: str) -> bytes | None:
-    """A path as it is written, None where it has octets that no command can carry."""
-    return text.encode("ascii") if text.isascii() and text.isprintable() else None
+def _path(text: str, wide: bool) -> bytes | None:
+    """A path as it is written, None where it has characters that no command can carry."""
+    return text.encode("utf-8") if text.isprintable() and (wide or text.isascii()) else None
 
 
 def _unwritable(whose: str) -> Reply:

@@ -47,6 +47,7 @@ MAIL_PARAMETERS: grammar.ParameterTable = {
     b"RET": ("ret", grammar.parse_ret),
     b"ENVID": ("envid", grammar.parse_envid),
     b"AUTH": ("auth", grammar.check_auth),
+    b"SMTPUTF8": ("smtputf8", grammar.parse_nothing),
 }
 """Parameters of MAIL by keyword; the names are attributes of `Mail`, but for `auth`, which has no effect."""
 

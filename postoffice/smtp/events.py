@@ -1,8 +1,9 @@
 """What a client did, as the server engine tells it. The set is closed.
 
 Made by `postoffice.smtp.server.ServerEngine`, matched by the session. Every event but `Content` and
-`Chunk` is answered exactly once. Text in an event is printable ASCII; an event never carries a CR, LF or NUL
-except inside the octets of `Content`. RFC 5321 section 4.1.
+`Chunk` is answered exactly once. Text in an event is printable ASCII, but under SMTPUTF8 (RFC 6531) of any
+script in addresses and ORCPT; an event never carries a CR, LF or NUL except inside the octets of `Content`.
+RFC 5321 section 4.1.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ class Helo:
 class Mail:
     """MAIL: a new transaction. The one before it is over, however this event is answered.
 
-    `sender` `None` is the null sender; `size` is the SIZE that was declared, in octets; `ret` and `envid` are
-    as in `Envelope`.
+    `sender` `None` is the null sender; `size` is the SIZE that was declared, in octets; `ret`, `envid` and
+    `smtputf8` are as in `Envelope`.
     """
 
     sender: Address | None
@@ -35,6 +36,7 @@ class Mail:
     body: Body = "7BIT"
     ret: Ret = ""
     envid: str = ""
+    smtputf8: bool = False
 
 
 @frozen

@@ -8,14 +8,21 @@ Where it is wider than RFC 5321: the angle brackets may be missing and blanks ma
 (old clients, and the original accepts both); a bare local name needs no domain; a domain may hold
 underscores, since hosts and senders with such names exist and the DNS allows them. Source routes are
 read and forgotten (section 4.1.1.3, appendix C). `%` and `!` have no meaning in a local part.
+
+Printable characters beyond ASCII, in UTF-8, can stand in a local part or domain (RFC 6531 section 3.3); that
+the client may use them is for the caller to see to. Such a domain becomes A-labels (IDNA 2008, with the
+mappings of UTS 46).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any
+
+import idna
 
 from postoffice.mail.address import Address
 from postoffice.mail.reply import Refusal, Reply
@@ -50,12 +57,21 @@ _DOT_STRING = rb"%b(?>\.%b)*+" % (_ATEXT, _ATEXT)
 _QUOTED = rb'"(?>[ !#-\[\]-~]|\\[ -~])++"'
 _LABEL = rb"(?!-)[A-Za-z0-9_-]{1,63}+(?<!-)"
 _DOMAIN = rb"%b(?>\.%b)*+" % (_LABEL, _LABEL)
+_WIDE_ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]++"
+_WIDE_DOT_STRING = rb"%b(?>\.%b)*+" % (_WIDE_ATEXT, _WIDE_ATEXT)
+_WIDE_QUOTED = rb'"(?>[ !#-\[\]-~\x80-\xff]|\\[ -~])++"'
+_WIDE_LABEL = rb"(?!-)[A-Za-z0-9_\x80-\xff-]{1,252}+(?<!-)"
+_WIDE_DOMAIN = rb"%b(?>\.%b)*+" % (_WIDE_LABEL, _WIDE_LABEL)
 _LITERAL = rb"\[[0-9A-Za-z.:]++\]"
 _MAILBOX = rb"(?P<local>%b|%b)(?:@(?P<domain>%b|%b))?" % (_DOT_STRING, _QUOTED, _DOMAIN, _LITERAL)
+_WIDE = (_WIDE_DOT_STRING, _WIDE_QUOTED, _WIDE_DOMAIN, _LITERAL)
+_WIDE_MAILBOX = rb"(?P<local>%b|%b)(?:@(?P<domain>%b|%b))?" % _WIDE
 _ROUTE = rb"(?:@%b(?>,@%b)*+:)?" % (_DOMAIN, _DOMAIN)
 _DOMAIN_ALONE = re.compile(rb"%b\Z" % _DOMAIN).match
 _PATH = re.compile(rb"<%b%b>(?= |\Z)" % (_ROUTE, _MAILBOX)).match
 _BARE = re.compile(rb"%b(?= |\Z)" % _MAILBOX).match
+_WIDE_PATH = re.compile(rb"<%b>(?= |\Z)" % _WIDE_MAILBOX).match
+_WIDE_BARE = re.compile(rb"%b(?= |\Z)" % _WIDE_MAILBOX).match
 _QUOTED_PAIR = re.compile(r"\\(.)")
 _HEXCHAR = re.compile(r"\+([0-9A-F]{2})")
 _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*\Z").match
@@ -64,7 +80,7 @@ _DIGITS = re.compile(rb"[0-9]{1,20}\Z").match
 # RFC 3461 section 4; what is encoded is printable ASCII, so that it can stand in a report.
 _XTEXT = rb"(?>[!-*,-<>-~]|\+(?:[2-6][0-9A-F]|7[0-9A-E]))"
 _ENVID = re.compile(rb"%b{1,100}\Z" % _XTEXT).match
-_ORCPT = re.compile(rb"[A-Za-z0-9-]{1,40};%b{1,500}\Z" % _XTEXT).match
+_ORCPT = re.compile(rb"[A-Za-z0-9-]{1,40};(?>%b|[\x80-\xff]){1,500}\Z" % _XTEXT).match
 _AUTH = re.compile(rb"(?:<>|%b{1,500})\Z" % _XTEXT).match
 _HOST = re.compile(rb"[!#-'*+./0-9:=?A-Z\[\]^_`a-z{|}~-]{1,255}\Z").match
 
@@ -75,6 +91,8 @@ def parse_path(data: bytes, bad: Reply = BAD_RECIPIENT) -> tuple[Address, bytes]
     Errors: `Refusal` with `bad`, also for the null path.
     """
     found = _PATH(data) or _BARE(data)
+    if found is None and not data.isascii() and is_legible(data):
+        found = _WIDE_PATH(data) or _WIDE_BARE(data)
     if found is None:
         raise Refusal(bad)
     local, domain = found.group("local", "domain")
@@ -84,9 +102,11 @@ def parse_path(data: bytes, bad: Reply = BAD_RECIPIENT) -> tuple[Address, bytes]
         domain = b""
     elif len(domain) > DOMAIN_LIMIT or (domain[0] == 0x5B and not _is_literal(domain)):
         raise Refusal(bad)
+    elif not domain.isascii():
+        domain = _to_ascii(domain, bad)
     if len(local) + len(domain) + 3 > PATH_LIMIT:
         raise Refusal(bad)
-    name = local.decode("ascii")
+    name = local.decode("utf-8")
     if name[0] == '"':
         name = _QUOTED_PAIR.sub(r"\1", name[1:-1])
     return Address(name, domain.decode("ascii")), data[found.end() :]
@@ -101,9 +121,9 @@ def parse_reverse_path(data: bytes) -> tuple[Address | None, bytes]:
 
 def parse_address(text: str) -> Address:
     """An address that stands alone, with or without angle brackets. Errors: `Refusal` with 501 5.1.3."""
-    if not text.isascii():
+    if not text.isprintable():
         raise Refusal(BAD_RECIPIENT)
-    address, rest = parse_path(text.encode("ascii"))
+    address, rest = parse_path(text.encode("utf-8"))
     if rest:
         raise Refusal(BAD_RECIPIENT)
     return address
@@ -127,6 +147,21 @@ def parse_parameters(data: bytes, table: ParameterTable) -> dict[str, Any]:
             raise Refusal(BAD_PARAMETER)
         values[name] = parse(value)
     return values
+
+
+def is_legible(line: bytes) -> bool:
+    """Whether a line that is not printable ASCII is at least printable UTF-8."""
+    try:
+        return line.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def parse_nothing(value: bytes) -> bool:
+    """The value of a parameter that takes none, as SMTPUTF8 (RFC 6531 section 3.4)."""
+    if value:
+        raise Refusal(BAD_PARAMETER)
+    return True
 
 
 def parse_size(value: bytes) -> int:
@@ -172,9 +207,9 @@ def parse_notify(value: bytes) -> str:
 
 def parse_orcpt(value: bytes) -> str:
     """The value of ORCPT (RFC 3461 section 4.2), as it came."""
-    if not _ORCPT(value):
+    if not _ORCPT(value) or not (value.isascii() or is_legible(value)):
         raise Refusal(BAD_ORCPT)
-    return value.decode("ascii")
+    return value.decode("utf-8")
 
 
 def check_auth(value: bytes) -> None:
@@ -200,6 +235,14 @@ def is_host(name: bytes) -> bool:
     Names that are no domain are common and prove nothing either way; judging them is policy.
     """
     return _HOST(name) is not None
+
+
+@lru_cache(maxsize=1024)
+def _to_ascii(domain: bytes, bad: Reply) -> bytes:
+    try:
+        return idna.encode(domain.decode("utf-8"), uts46=True)
+    except UnicodeError:
+        raise Refusal(bad) from None
 
 
 def _is_literal(domain: bytes) -> bool:

@@ -6,9 +6,9 @@ their commands, whatever the session waits for. What is malformed, out of order 
 attack on the framing it refuses itself: it yields `Refused` with the reply to give. Bad input never
 raises; `RuntimeError` means that the caller broke the protocol of this class.
 
-RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152, CHUNKING of RFC 3030, the
-framing of STARTTLS (RFC 3207), AUTH (RFC 4954), ETRN (RFC 1985) and XCLIENT. The reply to EHLO, and so the
-list of extensions, is the session's.
+RFC 5321 section 4, PIPELINING of RFC 2920, SIZE of RFC 1870, 8BITMIME of RFC 6152, SMTPUTF8 of RFC 6531,
+CHUNKING of RFC 3030, the framing of STARTTLS (RFC 3207), AUTH (RFC 4954), ETRN (RFC 1985) and XCLIENT. The
+reply to EHLO, and so the list of extensions, is the session's.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from postoffice.smtp.events import (
     Refused,
 )
 from postoffice.smtp.framing import LineBuffer
+from postoffice.smtp.grammar import is_legible
 from postoffice.smtp.phases import CLOSE, EARLY_RECIPIENT, END, EXCHANGE, ORDER, Bar, Move, Phase
 
 # Longest command lines in octets without CRLF: RFC 5321 section 4.5.3.1.4 asks for 512 with it, and
@@ -45,6 +46,7 @@ AUTH_LIMIT = 12288
 
 LINE_TOO_LONG = Reply(500, (5, 2), "The command line is too long")
 UNPRINTABLE = Reply(500, (5, 2), "Commands are printable ASCII, ended with CR LF")
+NOT_UTF8 = Reply(553, (6, 7), "Addresses beyond ASCII need the parameter SMTPUTF8 of MAIL")
 EARLY_TALK = Reply(554, (5, 1), "You spoke before the banner")
 IMPROPER_PIPELINING = Reply(554, (5, 1), "Improper pipelining: wait for the reply to that command")
 NOT_OFFERED = Reply(502, (5, 1), "Command not implemented here")
@@ -58,6 +60,8 @@ DECLARED_TOO_BIG = Reply(552, (3, 4), "The message is larger than is accepted he
 
 _CLOSING_CODES = frozenset({221, 421, 521})
 _LONG_COMMANDS = {b"MAIL": PATH_COMMAND_LIMIT, b"RCPT": PATH_COMMAND_LIMIT, b"AUTH": AUTH_LIMIT}
+# Commands that may hold characters beyond ASCII.
+_WIDE = frozenset({b"MAIL", b"RCPT"})
 # RFC 2920 section 3.1; bytes behind one of these were sent without knowing what they would mean.
 _LAST_IN_GROUP = frozenset({b"HELO", b"EHLO", b"DATA", b"QUIT", b"STARTTLS", b"AUTH", b"XCLIENT"})
 # A browser that was steered here speaks these; nothing behind them may be read as SMTP.
@@ -100,7 +104,7 @@ class ServerEngine:
 
     __slots__ = ("_authenticated", "_bare_newline", "_chunk", "_chunks", "_decoder", "_first",
                  "_lenient_order", "_lines", "_max_size", "_move", "_next", "_phase", "_require_helo",
-                 "_secured", "_unanswered", "line", "offered")  # fmt: skip
+                 "_secured", "_smtputf8", "_unanswered", "line", "offered")  # fmt: skip
 
     def __init__(
         self,
@@ -122,6 +126,7 @@ class ServerEngine:
         self._phase = Phase.CONNECTED
         self._first = True
         self._secured = False
+        self._smtputf8 = False
         self._authenticated = False
         # The event the session has, what its answer does, and an event that comes before any other.
         self._unanswered: Event | None = None
@@ -278,7 +283,8 @@ class ServerEngine:
             return self._begin_chunk(argument, bar)
         if len(line) > COMMAND_LIMIT and len(line) > _LONG_COMMANDS.get(verb, COMMAND_LIMIT):
             return Refused(name, LINE_TOO_LONG)
-        if _unprintable(line):
+        wide = _unprintable(line) is not None
+        if wide and (verb not in _WIDE or not is_legible(line)):
             return Refused(name, UNPRINTABLE)
         if command is None:
             return Other(verb[:20].decode("ascii"))
@@ -297,9 +303,11 @@ class ServerEngine:
             return Refused(name, refusal.reply)
         if dropped:
             return Noop()
-        if type(event) is Mail and event.size and 0 < self._max_size < event.size:
-            return Refused(name, DECLARED_TOO_BIG, error=False)
-        return event
+        if type(event) is Mail:
+            if event.size and 0 < self._max_size < event.size:
+                return Refused(name, DECLARED_TOO_BIG, error=False)
+            self._smtputf8 = event.smtputf8
+        return Refused(name, NOT_UTF8) if wide and not self._smtputf8 else event
 
     def _begin_chunk(self, argument: bytes, bar: Bar | None) -> Event | None:
         """BDAT: its octets are read whether or not they may come now."""

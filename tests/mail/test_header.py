@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client, Tls
+from postoffice.mail.envelope import Envelope
 from postoffice.mail.header import Headers, date, read_headers, received
 
 
@@ -75,7 +76,7 @@ class Trace(SynchronousTestCase):
     def test_the_form(self) -> None:
         client = Client("192.0.2.1", 4, "host.example", "greeting", "ESMTP")
         self.assertEqual(
-            received(client, "mx.example.org", "ID1", self.one, 0.0),
+            received(client, "mx.example.org", "ID1", Envelope(None, self.one), 0.0),
             b"Received: from greeting (host.example [192.0.2.1])\r\n"
             b"\tby mx.example.org (Postoffice) with ESMTP id ID1\r\n"
             b"\tfor <a@example.org>;\r\n\t" + date(0).encode() + b"\r\n",
@@ -85,28 +86,33 @@ class Trace(SynchronousTestCase):
         tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.example.org")
         client = Client("192.0.2.1", helo="greeting", protocol="ESMTP", tls=tls)
         self.assertTrue(
-            received(client, "mx.example.org", "ID1", self.one, 0.0).startswith(
+            received(client, "mx.example.org", "ID1", Envelope(None, self.one), 0.0).startswith(
                 b"Received: from greeting ([192.0.2.1])\r\n"
                 b"\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits))\r\n"
                 b"\tby mx.example.org (Postoffice) with ESMTPS id ID1\r\n"
             )
         )
         # RFC 3848 has no keyword for the old greeting over TLS.
-        self.assertIn(b" with SMTP id", received(evolve(client, protocol="SMTP"), "h", "I", self.one, 0.0))
+        self.assertIn(
+            b" with SMTP id",
+            received(evolve(client, protocol="SMTP"), "h", "I", Envelope(None, self.one), 0.0),
+        )
 
     def test_logged_in(self) -> None:
         client = Client("192.0.2.1", protocol="ESMTP", login="alice@example.org")
-        self.assertIn(b" with ESMTPA id", received(client, "h", "I", self.one, 0.0))
+        self.assertIn(b" with ESMTPA id", received(client, "h", "I", Envelope(None, self.one), 0.0))
         client = evolve(client, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256))
-        self.assertIn(b" with ESMTPSA id", received(client, "h", "I", self.one, 0.0))
+        self.assertIn(b" with ESMTPSA id", received(client, "h", "I", Envelope(None, self.one), 0.0))
 
     def test_no_for_with_several_recipients(self) -> None:
-        line = received(Client("192.0.2.1"), "h", "I", (*self.one, Address("b", "c")), 0.0)
+        line = received(Client("192.0.2.1"), "h", "I", Envelope(None, (*self.one, Address("b", "c"))), 0.0)
         self.assertNotIn(b"for <", line)
 
     def test_ipv6_and_local(self) -> None:
-        self.assertIn(b"([IPv6:2001:db8::1])", received(Client("2001:db8::1"), "h", "I", self.one, 0.0))
-        local = received(Client("", user="root", protocol="LOCAL"), "h", "I", self.one, 0.0)
+        self.assertIn(
+            b"([IPv6:2001:db8::1])", received(Client("2001:db8::1"), "h", "I", Envelope(None, self.one), 0.0)
+        )
+        local = received(Client("", user="root", protocol="LOCAL"), "h", "I", Envelope(None, self.one), 0.0)
         self.assertTrue(local.startswith(b"Received: (from root on this machine)\r\n\tby h"))
 
     @given(st.text(), st.text(), st.text())
@@ -114,7 +120,15 @@ class Trace(SynchronousTestCase):
         self, helo: str, name: str, local: str
     ) -> None:
         client = Client("192.0.2.1", helo=helo, name=name)
-        line = received(client, "h", "I", (Address(local, "x"),), 0.0)
+        line = received(client, "h", "I", Envelope(None, (Address(local, "x"),)), 0.0)
         self.assertEqual(len(Headers(line, True).names()), 1)
         self.assertNotIn(b"\n", line.replace(b"\r\n\t", b"")[:-2])
         self.assertNotIn(b"\0", line)
+
+    def test_of_any_script(self) -> None:
+        envelope = Envelope(None, (Address("böb", "x"),), smtputf8=True)
+        client = Client("192.0.2.1", helo="h", protocol="ESMTP", login="ann")
+        line = received(client, "h", "I", envelope, 0.0)
+        self.assertIn("with UTF8SMTPA id I\r\n\tfor <böb@x>;".encode(), line)
+        local = Client("", user="root", protocol="LOCAL")
+        self.assertIn(b"with LOCAL id", received(local, "h", "I", envelope, 0.0))

@@ -57,6 +57,18 @@ class Bounces(SynchronousTestCase):
         self.assertEqual((other["Final-Recipient"], other["Status"]), ("rfc822; b@x", "5.4.7"))
         self.assertIsNone(other["Remote-MTA"])
 
+    def test_addresses_of_any_script_are_told_in_ascii(self) -> None:
+        content, message = report([(Address("böb\\", "b"), self.gone)])
+        self.assertTrue(content.isascii())
+        _, block = parts(parts(message)[1])
+        self.assertEqual(block["Final-Recipient"], 'utf-8; "b\\x{F6}b\\x{5C}\\x{5C}"@b')
+        sender = Address("änn", "example.org")
+        told = Report(
+            LETTER, sender, [(Address("a", "b"), self.gone)], b"", "mx.example.org", "NEW1", 90000.0
+        )
+        self.assertIn("\r\nTo: änn@example.org\r\n".encode(), told.encode())
+        self.assertTrue(told.eight_bit)
+
     def test_the_original_header_comes_back_as_it_was(self) -> None:
         header = b"Subject: caf\xc3\xa9\r\n\tfolded\r\nX-Long: " + b"x" * 900 + b"\r\n"
         content, message = report([(Address("a", "b"), self.gone)], header)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.address import Address
@@ -325,6 +326,25 @@ class TransactionTests(EngineTests):
             talk.begin(envelope())
             talk.hear(OK + OK + b"354 go\r\n" + OK)
             self.assertFalse(talk.engine.reusable)
+
+    def test_mail_of_any_script(self) -> None:
+        what = Envelope(Address("änn", "here.test"), (Address("böb", "far.test"),), smtputf8=True)
+        for talk in self.talks(EHLO.replace(b"250 ENH", b"250-SMTPUTF8\r\n250 ENH")):
+            self.assertEqual(
+                talk.begin(what),
+                "MAIL FROM:<änn@here.test> SIZE=4 SMTPUTF8\r\nRCPT TO:<böb@far.test>\r\nDATA\r\n".encode(),
+            )
+            talk.hear(OK + OK + b"354 go\r\n" + OK)
+            self.assertIsInstance(self.outcomes(talk)[0], Delivered)
+        for ascii_only in (what, evolve(envelope(), smtputf8=True)):
+            talk = Talk().greet()
+            self.assertEqual(talk.begin(ascii_only), b"")
+            (outcome,) = self.outcomes(talk, untouched=False)
+            assert isinstance(outcome, Failed)
+            self.assertEqual(
+                (outcome.reply.code, outcome.reply.enhanced, outcome.where), (550, (6, 7), WHERE)
+            )
+            self.assertTrue(talk.engine.reusable)
 
     def test_groups(self) -> None:
         for talk in self.talks():

@@ -263,6 +263,29 @@ class Dialogues(Told):
             ],
         )
 
+    def test_addresses_of_any_script(self) -> None:
+        """RFC 6531: where the client has said that it knows what it does."""
+        rcpt = "RCPT TO:<bøb@example.com>\r\n".encode()
+        self.tell(
+            [
+                "MAIL FROM:<alicé@bücher.example> SMTPUTF8\r\n".encode() + rcpt + RCPT,
+                "MAIL FROM:<alicé@example.org>\r\n".encode() + rcpt + RCPT,
+                MAIL + rcpt + "RCPT TO:<bob@bücher.example>\r\n".encode() + RCPT,
+                b"MAIL FROM:<alic\xe9@example.org> SMTPUTF8\r\nMAIL FROM:<> SMTPUTF8\r\n" + rcpt,
+                "VRFY bøb\r\nRCPT TO:<b\u2028b@x>\r\n".encode(),
+            ],
+            [
+                Mail(Address("alicé", "xn--bcher-kva.example"), smtputf8=True),
+                *(Rcpt(Address("bøb", "example.com")), Rcpt(BOB)),
+                Refused("MAIL", server.NOT_UTF8),
+                *(Refused("RCPT", MAIL_FIRST, error=False), Refused("RCPT", MAIL_FIRST, error=False)),
+                *(Mail(ALICE), Refused("RCPT", server.NOT_UTF8), Refused("RCPT", server.NOT_UTF8), Rcpt(BOB)),
+                Refused("MAIL", UNPRINTABLE),
+                *(Mail(None, smtputf8=True), Rcpt(Address("bøb", "example.com"))),
+                *(Refused("VRFY", UNPRINTABLE), Refused("RCPT", UNPRINTABLE)),
+            ],
+        )
+
     def test_declared_size(self) -> None:
         self.tell(
             [

@@ -217,7 +217,9 @@ class Link(Protocol):
         self._heard = self.clock.seconds()
         if self.pace.idle or self.pace.least_rate:
             self._watch = self.clock.callLater(self._interval(self._idle), self._look)
-        self.begin()
+        # Not kept, or nothing but a garbage collection would end the circle in which it holds the link.
+        begin, self.begin = self.begin, _nobody
+        begin()
 
     def dataReceived(self, data: bytes) -> None:
         self._heard = self.clock.seconds()

@@ -228,8 +228,8 @@ class SmtpFactory(Factory):
         session = Session(
             link, client, self.settings, self.directory, self.policy, self.intake, self.authenticator
         )
-        session.may_stay = partial(self.doorkeeper.set_aside, session)
-        session.may_be = partial(self.doorkeeper.rename, session)
+        session.may_stay = self.doorkeeper.set_aside
+        session.may_be = self.doorkeeper.rename
         Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:

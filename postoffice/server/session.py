@@ -161,9 +161,9 @@ class Session:
         self.stored: Incoming | None = None
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
-        self.may_stay: Callable[[], bool] = lambda: False
+        self.may_stay: Callable[[Session], bool] = lambda session: False
         # Whether it may turn out to be another client; as well.
-        self.may_be: Callable[[Client], Reply | None] = lambda client: None
+        self.may_be: Callable[[Session, Client], Reply | None] = lambda session, client: None
         self._believed = (
             bool(settings.xclient) and not client.announced and within(client.ip, settings.xclient)
         )
@@ -278,7 +278,7 @@ class Session:
         self.journal.refused(self.client, "session", turned.reply, turned.why)
         if self.journal.auditing:
             self.audit.connected(self.client, turned.reply.code, turned.why)
-        if turned.stay and self.may_stay():
+        if turned.stay and self.may_stay(self):
             await linger(self.link, turned.reply, self._record)
         else:
             self.link.greet(turned.reply)
@@ -513,7 +513,7 @@ class Session:
         except Turned as turned:
             reply = turned.reply
             raise Refusal(evolve(reply, code=521 if reply.permanent else 421), turned.why) from None
-        crowded = self.may_be(client)
+        crowded = self.may_be(self, client)
         if crowded is not None:
             raise Refusal(evolve(crowded, code=421), "limit of sessions reached")
         self.client = self.met = client

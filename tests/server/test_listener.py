@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.server.listener import peer_of
-from tests.server.support import OUTSIDE, Door, Visit
+from tests.server.support import INSIDE, OUTSIDE, Door, Visit
 
 
 class SlowNames:
@@ -46,6 +49,27 @@ class LookingUpTests(SynchronousTestCase):
         self.assertRegex(visit.heard(), rb"^421 4\.3\.2 [^\n]*\r\n$")
         self.assertTrue(visit.closed)
         visit.leave()
+
+
+class LeavingTests(SynchronousTestCase):
+    def test_a_session_that_is_over_leaves_no_circle(self) -> None:
+        """Full garbage collections are rare: what sessions leave to them is kept for long."""
+        for ip in (INSIDE, OUTSIDE):
+            door = Door()
+            visit = door.visit(ip)
+            visit.send(b"EHLO x\r\n")
+            visit.send(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\n")
+            visit.send(b"Subject: x\r\n\r\nx\r\n.\r\n")
+            link = weakref.ref(visit.link)
+            visit.leave()
+            gc.disable()
+            try:
+                # As a connection does when it is lost.
+                visit.transport.protocol = visit.transport.producer = None
+                del visit
+                self.assertIsNone(link())
+            finally:
+                gc.enable()
 
 
 class PeerTests(SynchronousTestCase):

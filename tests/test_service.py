@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -177,12 +178,15 @@ class Building(SynchronousTestCase):
     def test_settings_that_cannot_be_taken_over_change_nothing(self) -> None:
         office, same = self.office(f"log={self.top}/log"), self.office(f"log={self.top}/log")
         office.parts.journal.open()
-        for line in ("control-group=no-such-group", "log=/nonexistent/log"):
+        # As where the extra is not installed.
+        self.patch(sys, "modules", {**sys.modules, "pam": None})
+        for line in ("control-group=no-such-group", "log=/nonexistent/log", "auth=virtual,pam"):
             office.reload(self.settings("size=5", line))
             self.assertEqual(facts(office), facts(same))
             self.assertEqual(office.settings, same.settings)
         told = Path(self.top, "log").read_text()
-        self.assertEqual(told.count(" error the configuration was not taken over"), 2)
+        self.assertEqual(told.count(" error the configuration was not taken over"), 3)
+        self.assertIn("auth=pam needs python-pam", told)
         office.parts.journal.stop()
 
     def test_a_certificate_that_is_unfit_ends_the_start_and_names_the_file(self) -> None:

@@ -53,6 +53,9 @@ def warnings(settings: Settings) -> list[str]:
     ]
     if settings.relay:
         found.append(f"{settings.origin('relay')}: relay: anybody may send mail through this server")
+    if settings.auth_plaintext:
+        where = settings.origin("auth-plaintext")
+        found.append(f"{where}: auth-plaintext: whoever is between clients and us may read their passwords")
     return found
 
 

@@ -12,38 +12,22 @@ from twisted.cred.error import UnauthorizedLogin
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from postoffice.directory.accounts import VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
-from postoffice.interfaces import IPasswordHashes
 from postoffice.mail.reply import Refusal
 from postoffice.watched import Watch
+from tests.doubles import PlainHashes
 
 NAMES = LocalNames("mail.example.com", ("example.com",), mailname="/nonexistent")
 PASSWD = "Alice:hash of one\nbob:another of two\ncarol:*\n"
 
 
-@implementer(IPasswordHashes)
-class Plain:
-    """Hashes are `hash of` or `another of` and the password; `done` keeps what was worked on."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def usable(self, stored: str) -> bool:
-        return " of " in stored
-
-    def verify(self, stored: str, password: bytes) -> bool:
-        self.done.append(stored)
-        return stored.partition(" of ")[2] == password.decode()
-
-
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
-        self.hashes = Plain()
+        self.hashes = PlainHashes()
         self.directory = os.path.abspath(self.mktemp())
         for domain in ("example.org", "empty.example"):
             os.makedirs(f"{self.directory}/{domain}")

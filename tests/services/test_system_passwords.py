@@ -6,29 +6,13 @@ import os
 import pwd
 
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
-from postoffice.interfaces import IPasswordHashes
 from postoffice.services.crypt import ShadowEntry, load_shadow
 from postoffice.services.system_passwords import PAM_SERVICE, PamPasswords, ShadowPasswords
+from tests.doubles import PlainHashes
 from tests.support import need_root
 
 IDS = {"alice": 1000, "bob": 1001, "carol": 1002, "root": 0}
-
-
-@implementer(IPasswordHashes)
-class Plain:
-    """Hashes are `hash of` and the password; `done` keeps what was worked on."""
-
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def usable(self, stored: str) -> bool:
-        return stored.startswith(("hash of ", "$6$"))
-
-    def verify(self, stored: str, password: bytes) -> bool:
-        self.done.append(stored)
-        return stored == f"hash of {password.decode()}"
 
 
 def account(name: str) -> pwd.struct_passwd:
@@ -37,7 +21,7 @@ def account(name: str) -> pwd.struct_passwd:
 
 class Shadow(SynchronousTestCase):
     def setUp(self) -> None:
-        self.hashes = Plain()
+        self.hashes = PlainHashes()
         self.shadow = {
             "alice": ShadowEntry("hash of one", -1),
             "bob": ShadowEntry("!", -1),

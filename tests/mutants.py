@@ -244,6 +244,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_tls.Forgetting.test_B1_T5_bytes_between_the_go_ahead_and_the_handshake_close",
     ),
     Mutant(
+        "B4_http_is_a_command",
+        "postoffice/smtp/server.py",
+        "        if verb in _HTTP:",
+        "        if not verb:",
+        "tests.smtp.test_server.Pipelining.test_B4_other_protocols",
+    ),
+    Mutant(
         "B4_any_protocol",
         "postoffice/services/tls.py",
         "    if PROTOCOL in offered:",

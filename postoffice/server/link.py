@@ -28,12 +28,12 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from postoffice.mail.client import Tls
 from postoffice.mail.reply import Reply, printable
+from postoffice.server.turnstile import Encrypted, EncryptedFactory
 from postoffice.smtp.events import Event
 from postoffice.smtp.server import ServerEngine
 
@@ -79,7 +79,7 @@ class Link(Protocol):
     """
 
     def __init__(
-        self, engine: ServerEngine, clock: IReactorTime, pace: Pace, tls: TLSMemoryBIOFactory | None = None
+        self, engine: ServerEngine, clock: IReactorTime, pace: Pace, tls: EncryptedFactory | None = None
     ) -> None:
         self.engine = engine
         self.clock = clock
@@ -91,7 +91,8 @@ class Link(Protocol):
         self._paused = False
         self._lost = False
         self._ended = False
-        self._agreeing = False
+        # While client and we agree on TLS.
+        self.agreeing = False
         self._closing = False
         self._watch: IDelayedCall | None = None
         self._pause: tuple[Deferred[None], IDelayedCall] | None = None
@@ -170,10 +171,10 @@ class Link(Protocol):
         """Encrypt the connection from here on, and tell what with. Errors: `HandshakeFailed`."""
         assert self.tls is not None, "nobody is offered TLS where there is none"
         self.flush()
-        plain, secure = self._transport, TLSMemoryBIOProtocol(self.tls, self, False)
+        plain, secure = self._transport, Encrypted(self.tls, self, False)
         plain.unregisterProducer()
         self.transport = self._transport = plain.protocol = secure
-        self._agreeing, self._choked = True, False
+        self.agreeing, self._choked = True, False
         late = self.clock.callLater(min(HANDSHAKE, self.pace.idle or HANDSHAKE), self._give_up)
         secure.makeConnection(plain)
         secure.registerProducer(self, True)
@@ -183,7 +184,7 @@ class Link(Protocol):
             self.abort()
             raise HandshakeFailed(str(error)) from None
         finally:
-            self._agreeing = False
+            self.agreeing = False
             if late.active():
                 late.cancel()
         self._heard = self.clock.seconds()
@@ -191,7 +192,7 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Write what is left and close; a peer that does not read it is cut off after `LINGER`."""
-        if self._agreeing:
+        if self.agreeing:
             self.abort()
             return
         self.flush()
@@ -303,7 +304,7 @@ class Link(Protocol):
         self._watch = None
         now = self.clock.seconds()
         left = self._heard + (self._idle or inf) - now
-        if self._waiting is not None and not self._agreeing and (left <= 0 or self._slow(now)):
+        if self._waiting is not None and not self.agreeing and (left <= 0 or self._slow(now)):
             waiting, self._waiting = self._waiting, None
             waiting.errback(TimedOut("idle" if left <= 0 else "too slow"))
             return

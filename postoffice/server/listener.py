@@ -19,7 +19,6 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from postoffice.interfaces import IDirectory, IEncryption, IPolicy
 from postoffice.mail.client import Client, network_of
@@ -29,6 +28,7 @@ from postoffice.server.link import Link, Pace
 from postoffice.server.portal import Authenticator
 from postoffice.server.proxied import Proxied, within
 from postoffice.server.session import Session, SessionSettings
+from postoffice.server.turnstile import EncryptedFactory, Turnstile
 from postoffice.smtp.proxy import Announced
 from postoffice.smtp.server import ServerEngine
 
@@ -64,6 +64,7 @@ class Doorkeeper:
         self.limits = limits
         self.clock = clock
         self.own_addresses = own_addresses
+        self.turnstile = Turnstile(clock)
         self.sessions: set[Session] = set()
         # Those of refused clients that may stay a while; they do not count as clients.
         self.pausing: set[Session] = set()
@@ -175,7 +176,7 @@ class SmtpFactory(Factory):
         self.authenticator = authenticator
         self.clock: IReactorTime = intake.clock
         self.encryption = encryption
-        self._tls = TLSMemoryBIOFactory(encryption, False, self, self.clock)
+        self._tls = EncryptedFactory(encryption, doorkeeper.turnstile, self.clock)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         settings = self.settings

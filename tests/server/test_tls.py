@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.server.link import HANDSHAKE, LINGER, READ_AHEAD
 from postoffice.server.listener import Limits
+from postoffice.server.turnstile import AT_ONCE
 from postoffice.services.tls import Pair
 from tests.certificates import NAME, TlsClient, converse, make_pair
 from tests.server.support import OUTSIDE, Door, Visit
@@ -321,6 +322,35 @@ class Failing(TlsCase):
         self.assertFalse(transport.disconnected or transport.disconnecting)
         self.door.office.clock.advance(LINGER)
         self.assertTrue(inside.visit.closed)
+
+
+class Crowding(TlsCase):
+    def test_a_crowd_of_handshakes_leaves_turns_to_others(self) -> None:
+        self.door.doorkeeper.limits = Limits(0, 0)
+        clock = self.door.office.clock
+        crowd = [(TlsClient(NAME), self.starting()) for _ in range(3 * AT_ONCE)]
+        answers = [visit.send(client.give()) for client, visit in crowd]
+        self.assertEqual([bool(answer) for answer in answers], [True] * AT_ONCE + [False] * 2 * AT_ONCE)
+        # One that goes away is not waited for.
+        crowd.pop()[1].leave()
+        self.visits.pop()
+        for answer, (client, visit) in zip(answers, crowd, strict=False):
+            self.assertEqual(visit.transport.producerState, "producing" if answer else "paused")
+            client.take(answer)
+        while not all(client.done for client, _ in crowd):
+            clock.advance(0)
+            for client, visit in crowd:
+                client.take(visit.heard())
+                client.take(visit.send(client.give()))
+        clock.advance(0)
+        for client, visit in crowd:
+            self.assertEqual(Encrypted(visit, client).send(b"NOOP\r\n"), b"250 2.0.0 OK\r\n")
+
+    def starting(self) -> Visit:
+        visit = self.visit()
+        visit.heard()
+        visit.send(STARTTLS)
+        return visit
 
 
 class Pressing(TlsCase):

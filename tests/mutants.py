@@ -337,7 +337,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C6_no_bound",
         "postoffice/policy/greylist_table.py",
-        "for rank, excess in self._excess(connection, EVERYBODY, bounds.most) if bounds.most else ():",
+        "for rank, excess in _excess(dict(rows), bounds.most) if bounds.most else ():",
         "for rank, excess in ():",
         "tests.policy.test_greylist.Abuse.test_C6_a_flood_of_random_pairs",
     ),
@@ -358,7 +358,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C6_no_shares",
         "postoffice/policy/greylist_table.py",
-        "for network in networks if bounds.share else ():",
+        "for network in map(_network, networks) if bounds.share else ():",
         "for network in ():",
         "tests.policy.test_greylist.Abuse.test_C6_one_network_cannot_push_out_the_others",
     ),

@@ -133,7 +133,7 @@ class GreylistStore:
 
     async def records(self) -> AsyncIterator[list[tuple[str, Record]]]:
         await self.flush()
-        after = -(1 << 63)
+        after = 0
         while True:
             try:
                 rows = await self._call(partial(self._table.page, after))

@@ -2,7 +2,8 @@
 
 Used by `postoffice.policy.greylist_store` alone, in its thread; all methods block. The row of a record is
 found by a hash of its key, so that a look-up reads a handful of pages however many there are; the key
-stands in it, readable. Triggers count the records of each network and of all (`*`) by rank.
+stands in it, readable. Rows lie in the order in which they came, so that those that come lie together, and
+those that go. Triggers count the records of each rank.
 
     rank    record
     0       never passed: the first to go
@@ -17,6 +18,7 @@ earlier one, and a new one is made: the greylist begins anew.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from itertools import islice
@@ -27,16 +29,15 @@ import apsw
 from postoffice.mail.greylist import Bounds, Record
 
 APPLICATION = 0x506F506F
-TABLES = 1
+TABLES = 2
 RECORD = 1
 PORTION = 500
-EVERYBODY = "*"
 WAITING, PASSED, KEPT = range(3)
 
 Changes = Mapping[str, tuple[Record | None, str]]
 """By key: the record, or None for what goes, and its network."""
 
-_AT_ONCE = 2000
+_AT_ONCE = 5000
 """Records changed by one transaction, which bounds the write-ahead log."""
 
 _LOG_LIMIT = 16 << 20
@@ -46,48 +47,52 @@ _GIVEN_BACK = 500
 
 _CREATE = f"""
 CREATE TABLE record (
-    hash INTEGER PRIMARY KEY, version INTEGER NOT NULL, key TEXT NOT NULL, network TEXT NOT NULL,
-    accepted INTEGER, seen INTEGER NOT NULL, rank INTEGER NOT NULL
+    place INTEGER PRIMARY KEY, version INTEGER NOT NULL, hash INTEGER NOT NULL UNIQUE, key TEXT NOT NULL,
+    network INTEGER, accepted INTEGER, seen INTEGER NOT NULL, rank INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX age ON record (rank, seen);
-CREATE INDEX share ON record (network, rank, seen);
-CREATE TABLE number (
-    network TEXT NOT NULL, rank INTEGER NOT NULL, records INTEGER NOT NULL, PRIMARY KEY (network, rank)
-) STRICT, WITHOUT ROWID;
+CREATE INDEX share ON record (network, rank, seen) WHERE network IS NOT NULL;
+CREATE TABLE number (rank INTEGER PRIMARY KEY, records INTEGER NOT NULL) STRICT;
+INSERT INTO number VALUES ({WAITING}, 0), ({PASSED}, 0), ({KEPT}, 0);
 CREATE TRIGGER come AFTER INSERT ON record BEGIN
-    INSERT INTO number VALUES ('{EVERYBODY}', new.rank, 1), (new.network, new.rank, 1)
-    ON CONFLICT DO UPDATE SET records = records + 1;
+    UPDATE number SET records = records + 1 WHERE rank = new.rank;
 END;
 CREATE TRIGGER gone AFTER DELETE ON record BEGIN
-    UPDATE number SET records = records - 1 WHERE network IN ('{EVERYBODY}', old.network) AND rank = old.rank;
-    DELETE FROM number WHERE network = old.network AND rank = old.rank AND records = 0;
+    UPDATE number SET records = records - 1 WHERE rank = old.rank;
 END;
 CREATE TRIGGER changed AFTER UPDATE OF rank ON record WHEN new.rank <> old.rank BEGIN
-    INSERT INTO number VALUES ('{EVERYBODY}', new.rank, 1), (new.network, new.rank, 1)
-    ON CONFLICT DO UPDATE SET records = records + 1;
-    UPDATE number SET records = records - 1 WHERE network IN ('{EVERYBODY}', old.network) AND rank = old.rank;
-    DELETE FROM number WHERE network = old.network AND rank = old.rank AND records = 0;
+    UPDATE number SET records = records + (rank = new.rank) - (rank = old.rank)
+    WHERE rank IN (new.rank, old.rank);
 END;
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {TABLES};
 """
 
 _PUT = f"""
-INSERT INTO record (hash, version, key, network, accepted, seen, rank) VALUES (?, {RECORD}, ?, ?, ?, ?, ?)
+INSERT INTO record (version, hash, key, network, accepted, seen, rank) VALUES ({RECORD}, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (hash) DO UPDATE SET
     key = excluded.key, accepted = excluded.accepted, seen = excluded.seen, rank = excluded.rank
 """
 _GET = "SELECT key, accepted, seen, rank FROM record WHERE hash = ?"
-_PAGE = f"SELECT hash, key, accepted, seen, rank FROM record WHERE hash > ? ORDER BY hash LIMIT {PORTION}"
-_NUMBERS = "SELECT rank, records FROM number WHERE network = ?"
+_PAGE = f"SELECT place, key, accepted, seen, rank FROM record WHERE place > ? ORDER BY place LIMIT {PORTION}"
+_NUMBERS = "SELECT rank, records FROM number"
+# No more are counted than make a difference.
+_NUMBER_OF_SHARE = """
+SELECT count(*) FROM (SELECT 1 FROM record INDEXED BY share WHERE network = ? AND rank = ? LIMIT ?)
+"""
 
 
 class Damaged(Exception):
     """The database cannot be trusted."""
 
 
-def _hash(key: str) -> int:
-    return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big", signed=True)
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def _network(network: str) -> int | None:
+    """A network in the table: a short hash. Two of one hash share a share."""
+    return zlib.crc32(network.encode()) if network else None
 
 
 def look_up(connection: apsw.Connection, key: str) -> Record | None:
@@ -141,7 +146,7 @@ class Table:
             self._write(changes, now)
 
     def page(self, after: int) -> list[tuple[int, str, Record]]:
-        """Records with a hash above `after`, a portion in the order of their hashes, which are given too."""
+        """Records behind the place `after`, a portion in the order in which they came, with their places."""
         rows: list[Any] = self._ready().execute(_PAGE, (after,)).fetchall()
         return [(place, key, _record(*columns)) for place, key, *columns in rows]
 
@@ -217,7 +222,7 @@ class Table:
         connection.executemany(
             _PUT,
             (
-                (_hash(key), key, network, record.accepted, record.seen, _rank(record))
+                (_hash(key), key, _network(network), record.accepted, record.seen, _rank(record))
                 for key, (record, network) in changes.items()
                 if record is not None
             ),
@@ -232,39 +237,46 @@ class Table:
         if bounds.keep:
             for rank in (WAITING, PASSED):
                 connection.execute(
-                    "DELETE FROM record WHERE hash IN"
-                    f" (SELECT hash FROM record WHERE rank = ? AND seen < ? LIMIT {_AT_ONCE})",
+                    "DELETE FROM record WHERE place IN"
+                    f" (SELECT place FROM record WHERE rank = ? AND seen < ? LIMIT {_AT_ONCE})",
                     (rank, now - bounds.keep),
                 )
-        for network in networks if bounds.share else ():
-            if network:
-                for rank, excess in self._excess(connection, network, bounds.share):
+        for network in map(_network, networks) if bounds.share else ():
+            if network is not None:
+                numbers = {rank: self._number(connection, network, rank) for rank in (WAITING, PASSED)}
+                for rank, excess in _excess(numbers, bounds.share):
                     connection.execute(
-                        "DELETE FROM record WHERE hash IN (SELECT hash FROM record"
+                        "DELETE FROM record WHERE place IN (SELECT place FROM record INDEXED BY share"
                         " WHERE network = ? AND rank = ? ORDER BY seen LIMIT ?)",
                         (network, rank, excess),
                     )
-        for rank, excess in self._excess(connection, EVERYBODY, bounds.most) if bounds.most else ():
+        rows: list[Any] = connection.execute(_NUMBERS).fetchall()
+        for rank, excess in _excess(dict(rows), bounds.most) if bounds.most else ():
             connection.execute(
-                "DELETE FROM record WHERE hash IN"
-                " (SELECT hash FROM record WHERE rank = ? ORDER BY seen LIMIT ?)",
+                "DELETE FROM record WHERE place IN"
+                " (SELECT place FROM record INDEXED BY age WHERE rank = ? ORDER BY seen LIMIT ?)",
                 (rank, excess),
             )
 
-    def _excess(self, connection: apsw.Connection, network: str, limit: int) -> list[tuple[int, int]]:
-        """How many of each rank must go.
+    def _number(self, connection: apsw.Connection, network: int, rank: int) -> int:
+        most = self.bounds.share + _AT_ONCE
+        rows: list[Any] = connection.execute(_NUMBER_OF_SHARE, (network, rank, most)).fetchall()
+        number: int = rows[0][0]
+        return number
 
-        A quarter of the room is for those that wait: else, with the room full of those that passed, nobody
-        new would be remembered, and nobody new could pass.
-        """
-        rows: list[Any] = connection.execute(_NUMBERS, (network,)).fetchall()
-        numbers: dict[int, int] = dict(rows)
-        waiting, passed = numbers.get(WAITING, 0), numbers.get(PASSED, 0)
-        excess = waiting + passed - limit
-        if excess <= 0:
-            return []
-        first = min(excess, max(0, waiting - limit // 4))
-        return [(WAITING, first), (PASSED, excess - first)]
+
+def _excess(numbers: Mapping[int, int], limit: int) -> list[tuple[int, int]]:
+    """How many of each rank must go.
+
+    A quarter of the room is for those that wait: else, with the room full of those that passed, nobody new
+    would be remembered, and nobody new could pass.
+    """
+    waiting, passed = numbers[WAITING], numbers[PASSED]
+    excess = waiting + passed - limit
+    if excess <= 0:
+        return []
+    first = min(excess, max(0, waiting - limit // 4))
+    return [(WAITING, first), (PASSED, excess - first)]
 
 
 def _rank(record: Record) -> int:

@@ -325,7 +325,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "postoffice/server/intake.py",
         "self._look_at = min(2 * size, HEADER_LIMIT + 1)",
         "self._look_at = 0",
-        "tests.live.test_checklist.EveryOctet.test_A7_a_header_in_small_pieces",
+        "tests.server.test_intake.SmallPieces.test_A7_a_header_in_small_pieces",
     ),
     Mutant(
         "A7_strict_ascii",

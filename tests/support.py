@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from twisted.trial.unittest import FailTest, SkipTest
@@ -83,13 +84,19 @@ def need_root() -> None:
         raise FailTest(reason) if in_ci() else SkipTest(reason)
 
 
-def counted(work: Callable[[], T]) -> tuple[T, int]:
-    """What `work` returns, and how many calls (of Python and C functions) it made: effort without a clock."""
+def counted(work: Callable[[], T], name: str = "") -> tuple[T, int]:
+    """What `work` returns, and how many calls (of Python and C functions) it made: effort without a clock.
+
+    With a `name`, only calls of Python functions of that name count.
+    """
     calls = 0
 
-    def count(frame: object, event: str, argument: object) -> None:
+    def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal calls
-        calls += event in ("call", "c_call")
+        if name:
+            calls += event == "call" and frame.f_code.co_name == name
+        else:
+            calls += event in ("call", "c_call")
 
     before = sys.getprofile()
     sys.setprofile(count)

@@ -852,31 +852,6 @@ class EveryOctet(Checklist):
         self.assertLess(resident(office.pid, peak=True) - before, 48 << 10)
         self.close(office)
 
-    def test_A7_a_header_in_small_pieces(self) -> None:
-        office = self.furnished()
-        block = b"X-Field: value\r\n" * 16_000
-        pieces = [block[at : at + 100] for at in range(0, len(block), 100)]
-        with Wire(office.port) as wire:
-            wire.reply()
-            begin(wire, b"slow@far.test", ALICE)
-            spent = []
-            # First as a header, then as a body: the one must not cost much more than the other.
-            for _ in range(2):
-                used = cpu(office.pid)
-                wire.segments(pieces, 3e-4)
-                spent.append(cpu(office.pid) - used)
-                wire.send(b"\r\n")
-            self.assertEqual(wire.ask(b".")[:3], b"250")
-        self.assertLess(spent[0], 3 * spent[1] + 0.1, "seconds of CPU")
-        self.maildir(office, 1)
-        self.close(office)
-
-
-def cpu(pid: int) -> float:
-    """Seconds of CPU that a process used so far."""
-    with open(f"/proc/{pid}/schedstat") as file:
-        return int(file.read().split()[0]) / 1e9
-
 
 class Backscatter(Checklist):
     """C3: nobody is told about a letter from nobody."""

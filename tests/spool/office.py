@@ -11,12 +11,12 @@ import hashlib
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
-from postoffice.interfaces import NewLetter
+from postoffice.interfaces import NewLetter, SpoolFull
 from postoffice.mail.address import Address
 from postoffice.mail.envelope import Settlement
 from postoffice.mail.outcome import Delivered
@@ -26,6 +26,7 @@ from postoffice.spool.sqlite import SqliteSpool
 ANN = Address("ann", "example.net")
 SIZES = (700, 20_000, 150_000, 4_000, 400_000)
 CUTOFF = 64 * 1024
+ROOM = 4 << 20
 
 
 def content_of(letter_id: str) -> bytes:
@@ -39,7 +40,7 @@ def say(*words: str) -> None:
     os.write(1, " ".join(words).encode() + b"\n")
 
 
-async def letter(spool: SqliteSpool, letter_id: str, claim: bool) -> None:
+async def letter(spool: SqliteSpool, directory: str, letter_id: str, claim: bool) -> None:
     """Store a letter, and deliver it when it is claimed."""
     draft = spool.draft()
     try:
@@ -59,6 +60,19 @@ async def letter(spool: SqliteSpool, letter_id: str, claim: bool) -> None:
     except Exception as error:
         draft.discard()
         say("error", type(error).__name__, letter_id)
+        if isinstance(error, SpoolFull):
+            await room_again(directory)
+
+
+async def room_again(directory: str) -> None:
+    """Wait until somebody made room, as clients that come back later do; not for ever."""
+    from twisted.internet import reactor
+
+    for _ in range(3000):
+        there = os.statvfs(directory)
+        if there.f_bavail * there.f_frsize >= ROOM:
+            break
+        await deferLater(cast(Any, reactor), 0.01)
 
 
 async def main(reactor: Any, directory: str, run: str, count: str, sessions: str = "5") -> None:
@@ -70,7 +84,7 @@ async def main(reactor: Any, directory: str, run: str, count: str, sessions: str
 
     async def session() -> None:
         for number in numbers:
-            await letter(spool, f"{run}N{number}", number % 2 == 0)
+            await letter(spool, directory, f"{run}N{number}", number % 2 == 0)
 
     await gatherResults([Deferred.fromCoroutine(session()) for _ in range(int(sessions))])
     say("done")

@@ -10,7 +10,8 @@ behind it 700, 3,000 or 17,000 times, so that short inputs reach the limits of l
 `check` raises `AssertionError`, or whatever the engine raises, where the input shows a defect:
 
 - the engine raises nothing;
-- every event is answered with one reply, made of legal lines, and text in events is printable;
+- every event is answered with one reply, made of legal lines; text in events is printable, and an address the
+  same when it is written and read again;
 - cut into single octets (long runs of one into some more), the input gives the same events and replies as
   whole, up to where a client that did not wait is turned away for that;
 - content is what a plain decoder makes of it;
@@ -24,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from attrs import asdict, define, field
 
+from postoffice.mail.address import path
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp.events import (
     Auth,
@@ -42,6 +44,7 @@ from postoffice.smtp.events import (
     StartTls,
     Xclient,
 )
+from postoffice.smtp.grammar import parse_address
 from postoffice.smtp.proxy import MOST_FIELDS, BadHeader, read_header
 from postoffice.smtp.sasl import INVALID, Credentials, Exchange
 from postoffice.smtp.server import AUTH_LIMIT, EARLY_TALK, IMPROPER_PIPELINING, ServerEngine
@@ -173,10 +176,14 @@ class Told:
         assert not (self.engine.closing and self.engine.buffered), "octets held of a session that is over"
 
     def look_at(self, event: Event) -> None:
-        """Text in an event is text."""
+        """Text in an event is text, and an address means the same when it is read again."""
         if type(event) is not Content:
             for text in texts(asdict(event)):
                 check_text(text)
+        who = event.sender if type(event) is Mail else event.recipient if type(event) is Rcpt else None
+        if who is not None:
+            assert re.fullmatch(r"[A-Za-z0-9._-]*|\[[0-9A-Za-z.:]+\]", who.domain), who
+            assert parse_address(path(who)) == who, who
 
     def settled(self) -> list[Event]:
         """The events, but for what came of content that was refused or is not complete: how much that is

@@ -29,20 +29,15 @@ from twisted.python.usage import Options as UsageOptions
 from zope.interface import provider
 
 from postoffice import config_file, wire
+from postoffice.assembly.front import make_greylist
+from postoffice.assembly.parts import greylist_store, pairs
 from postoffice.config.places import LogTarget
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.interfaces import IJournal
 from postoffice.server.greylist import answer
 from postoffice.server.office import NotDone
-from postoffice.service import (
-    NOT_TAKEN_OVER,
-    Office,
-    greylist_store,
-    make_greylist,
-    make_office,
-    pairs,
-)
+from postoffice.service import NOT_TAKEN_OVER, Office, make_office
 from postoffice.services.journal import Journal, open_sink
 from postoffice.services.privileges import give_up_root, service_account
 from postoffice.services.tls import Certificates, Unusable

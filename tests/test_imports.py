@@ -29,8 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "config_file": {"config"},
     "interfaces": {*LANGUAGE},
     **dict.fromkeys(STAGES, BELOW_STAGES),
-    "service": BELOW_STAGES | STAGES | {"config_file"},
-    "tap": BELOW_STAGES | STAGES | {"config_file", "service"},
+    "assembly": BELOW_STAGES | STAGES,
+    "service": BELOW_STAGES | STAGES | {"assembly"},
+    "tap": BELOW_STAGES | STAGES | {"config_file", "assembly", "service"},
 }
 """What each part of postoffice may import of the others; every part may import itself."""
 

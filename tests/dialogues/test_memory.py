@@ -15,8 +15,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.assembly.parts import World
 from postoffice.config.settings import Settings
-from postoffice.service import World, make_office
+from postoffice.service import make_office
 from postoffice.services.privileges import Account
 from postoffice.spool.memory import MemorySpool
 from tests.dialogues.script import (

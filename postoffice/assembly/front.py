@@ -1,0 +1,169 @@
+"""What meets clients: made from the settings at the start, and made anew when others are taken over.
+
+Called by the service, which puts a new front in the place of the one before; sessions under way keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.cred.checkers import ICredentialsChecker
+
+from postoffice.assembly.parts import Parts, text_of
+from postoffice.assembly.registry import Registry
+from postoffice.config.report import in_force
+from postoffice.config.settings import Settings
+from postoffice.directory.lookup import Directory
+from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
+from postoffice.interfaces import (
+    IGreylistStore,
+    IJournal,
+)
+from postoffice.mail.client import Door
+from postoffice.mail.reply import printable
+from postoffice.policy.client import Clients, ClientSettings
+from postoffice.policy.greylist import Greylist, GreylistSettings
+from postoffice.policy.lists import Lists
+from postoffice.policy.newcomers import Newcomers
+from postoffice.policy.policy import Judges, Policy, PolicySettings
+from postoffice.policy.sender import Senders, SenderSettings
+from postoffice.server.intake import Intake, IntakeSettings
+from postoffice.server.link import Pace
+from postoffice.server.listener import SmtpFactory
+from postoffice.server.office import LocalSettings
+from postoffice.server.portal import Authenticator, make_authenticator
+from postoffice.server.session import SessionSettings
+from postoffice.server.submission import LocalOffice
+from postoffice.services.hashes import PasswordHashes
+from postoffice.services.privileges import (
+    full_name,
+    group_id,
+)
+from postoffice.services.system_passwords import PamPasswords, ShadowPasswords
+
+
+@frozen
+class Front:
+    """What meets clients, made from one version of the settings."""
+
+    doors: Mapping[Door, SmtpFactory]
+    office: LocalOffice
+    local: LocalSettings
+
+
+def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) -> Front:
+    """What meets clients from now on. Errors: LookupError for a group or a source that does not exist."""
+    directory = registry.directory
+    intake = Intake(
+        parts.spool,
+        parts.scheduler,
+        directory,
+        parts.journal,
+        IntakeSettings(
+            host,
+            settings.hops,
+            settings.minfree,
+            settings.spool,
+            settings.forbidden.text if settings.forbidden.mode == "folder" else "",
+        ),
+        parts.reactor,
+    )
+    doorkeeper = parts.doorkeeper
+    greylist = make_greylist(settings, parts.greylist, parts.journal, parts.reactor)
+    policy = policy_of(settings, host, greylist, directory, parts)
+    conversation = SessionSettings(
+        host,
+        banner="\n".join(map(printable, text_of(settings.banner).strip().splitlines())),
+        size=settings.size,
+        recipients=settings.recipients,
+        errors=settings.errors,
+        open_relay=settings.relay,
+        bare_newline=settings.bare_newline,
+        require_helo=settings.require_helo,
+        lenient_order=settings.lenient_order,
+        proxy=settings.proxy,
+        xclient=settings.xclient,
+        disclosure=tuple(in_force(settings)) if settings.debug else (),
+        auth_plaintext=settings.auth_plaintext,
+        auth_any_sender=settings.auth_any_sender,
+    )
+    authenticator = authenticator_of(settings, registry, parts)
+    pace = Pace(settings.timeout, settings.min_rate)
+
+    def door(name: Door) -> SmtpFactory:
+        there = evolve(conversation, door=name, require_auth=settings.msp_auth and name != "smtp")
+        encryption = parts.certificates
+        return SmtpFactory(there, pace, doorkeeper, directory, policy, intake, encryption, authenticator)
+
+    return Front(
+        doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
+        office=LocalOffice(intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name),
+        local=LocalSettings(
+            host,
+            parts.account.uid,
+            group_id(settings.control_group),
+            settings.mailq_all,
+            settings.recipients,
+            settings.timeout,
+        ),
+    )
+
+
+def policy_of(
+    settings: Settings, host: str, greylist: Greylist, directory: Directory, parts: Parts
+) -> Policy:
+    """Whom we talk to, and what we take from them."""
+    clients = ClientSettings(
+        host,
+        trusted=frozenset(settings.trusted),
+        paranoid=settings.paranoid,
+        dnscheck=settings.dnscheck,
+        localmx=settings.localmx,
+        forbidden=settings.forbidden,
+    )
+    resolver = parts.resolver
+    lists = Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning)
+    judges = Judges(
+        Clients(clients, parts.addresses, resolver, parts.access),
+        Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),
+        lists,
+        parts.rates,
+        Newcomers(greylist, lists, directory) if settings.greylist else None,
+    )
+    rules = PolicySettings(host, settings.checkhelo, smarthost=settings.relay_host is not None)
+    return Policy(rules, judges, resolver, parts.addresses)
+
+
+def authenticator_of(settings: Settings, registry: Registry, parts: Parts) -> Authenticator:
+    """Who may log in. Errors: LookupError for a source of accounts that this machine does not have."""
+    domains, run, hashes = registry.domains, parts.passwords, PasswordHashes()
+    make: dict[str, Callable[[], ICredentialsChecker]] = {
+        "virtual": lambda: VirtualPasswords(domains, registry.users, hashes, run),
+        "passwd": lambda: SystemPasswords(domains, ShadowPasswords(hashes).check, run),
+        "pam": lambda: SystemPasswords(domains, PamPasswords().check, run),
+    }
+    of_system = any(source != "virtual" for source in settings.auth)
+    return make_authenticator(
+        registry.directory,
+        [make[source]() for source in settings.auth],
+        parts.throttle,
+        lambda: of_system or domains.any_virtual(),
+    )
+
+
+def make_greylist(settings: Settings, store: IGreylistStore, journal: IJournal, reactor: Any) -> Greylist:
+    """The greylist on its records."""
+    return Greylist(
+        store,
+        GreylistSettings(
+            settings.delay,
+            settings.greylist_keep,
+            settings.greylist_null,
+            settings.greylist_from,
+            settings.greylist_net,
+        ),
+        journal,
+        reactor.seconds,
+    )

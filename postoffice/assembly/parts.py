@@ -1,0 +1,235 @@
+"""What lasts as long as the service does: made at the start, and told when other settings are taken over.
+
+Called by the service. `World` is what all of it stands on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from random import SystemRandom
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from postoffice.assembly.registry import Registry, registry_of
+from postoffice.config.places import LogTarget
+from postoffice.config.settings import Settings
+from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
+from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
+from postoffice.directory.lookup import Directory
+from postoffice.directory.mailboxes import tree_of
+from postoffice.interfaces import (
+    IGreylistStore,
+    IJournal,
+    ISpool,
+)
+from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.greylist import Bounds
+from postoffice.policy.access import AccessFiles
+from postoffice.policy.greylist_store import GreylistStore
+from postoffice.policy.load import Load
+from postoffice.policy.rates import Rates
+from postoffice.queue.scheduler import QueueSettings, Scheduler
+from postoffice.server.listener import Doorkeeper, Limits
+from postoffice.server.throttle import Throttle
+from postoffice.services.addresses import MachineAddresses
+from postoffice.services.bounded import BoundedThreads
+from postoffice.services.dns.resolver import Resolver
+from postoffice.services.dns.system import parse_hosts, parse_resolv_conf
+from postoffice.services.eager import EagerReactor
+from postoffice.services.journal import Journal, Sink, open_sink
+from postoffice.services.privileges import (
+    Account,
+)
+from postoffice.services.stall import StallMeter, thread_waited
+from postoffice.services.tls import Certificates, Pair
+from postoffice.spool.sqlite import SqliteSpool
+from postoffice.watched import Watch
+
+# Deliveries to mailboxes at once; each waits for the disk.
+MAILBOX_THREADS = 16
+# Passwords that are checked at once, and those that wait for it: more are refused for now.
+PASSWORD_THREADS = 4
+PASSWORDS_WAITING = 60
+
+
+@frozen
+class World:
+    """What the service stands on: disk, threads, addresses and load of the machine. Tests bring another."""
+
+    spool: Callable[[str, Any], ISpool] = SqliteSpool
+    greylist: Callable[[str, Bounds, IJournal, Any], IGreylistStore] = GreylistStore
+    in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
+    addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses
+    load: Callable[[], tuple[float, float, float]] = os.getloadavg
+
+
+THIS_WORLD = World()
+
+
+@frozen
+class Parts:
+    """What lasts as long as the service does."""
+
+    account: Account
+    journal: Journal
+    meter: StallMeter
+    resolver: Resolver
+    addresses: Callable[[], frozenset[str]]
+    watch: Watch
+    spool: ISpool
+    greylist: IGreylistStore
+    threads: ThreadPool
+    passwords: BoundedThreads
+    throttle: Throttle
+    remote: RemoteDelivery
+    mailbox: MailboxDelivery
+    scheduler: Scheduler
+    certificates: Certificates
+    access: AccessFiles
+    rates: Rates
+    doorkeeper: Doorkeeper
+    reactor: Any
+    world: World
+
+
+def make_parts(
+    settings: Settings,
+    host: str,
+    account: Account,
+    reactor: Any,
+    foreground: bool,
+    world: World = THIS_WORLD,
+) -> tuple[Parts, Registry]:
+    """Make them and wire them together; the registry is for the front, which is made next."""
+    random = SystemRandom()
+    journal = Journal(reactor, sinks(settings, foreground))
+    journal.auditing = settings.audit
+    resolver = Resolver(reactor, name_servers(settings), parse_hosts(text_of("/etc/hosts")))
+    addresses = world.addresses(reactor.seconds)
+    watch = Watch(reactor.seconds, journal.warning)
+    registry = registry_of(settings, host, account, addresses, watch)
+    spool = world.spool(settings.spool, reactor)
+    threads = ThreadPool(0, MAILBOX_THREADS, "mailboxes")
+    checking = ThreadPool(0, PASSWORD_THREADS, "passwords")
+    remote = RemoteDelivery(
+        EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random
+    )
+    mailbox = MailboxDelivery(
+        partial(world.in_thread, reactor, threads), reactor, mailbox_settings(settings, host)
+    )
+    scheduler = Scheduler(
+        spool,
+        registry.directory,
+        {Remote: remote, Mailbox: mailbox},
+        journal,
+        queue_settings(settings, host),
+        reactor,
+        random,
+    )
+    parts = Parts(
+        account=account,
+        journal=journal,
+        meter=StallMeter(reactor, journal.stalled, thread_waited),
+        resolver=resolver,
+        addresses=addresses,
+        watch=watch,
+        spool=spool,
+        greylist=greylist_store(settings, journal, reactor, world),
+        threads=threads,
+        passwords=BoundedThreads(
+            checking, partial(world.in_thread, reactor, checking), PASSWORD_THREADS + PASSWORDS_WAITING
+        ),
+        throttle=Throttle(reactor.seconds),
+        remote=remote,
+        mailbox=mailbox,
+        scheduler=scheduler,
+        certificates=Certificates(watch),
+        access=AccessFiles(*settings.access, watch),
+        rates=Rates(settings.rate, reactor.seconds),
+        doorkeeper=Doorkeeper(limits(settings, reactor, world), addresses, reactor),
+        reactor=reactor,
+        world=world,
+    )
+    return parts, registry
+
+
+def adapt_parts(parts: Parts, settings: Settings, host: str, directory: Directory) -> None:
+    """Tell them other settings, which nothing is wrong with."""
+    parts.resolver.adapt(name_servers(settings))
+    parts.remote.adapt(remote_settings(settings, host))
+    parts.mailbox.adapt(mailbox_settings(settings, host))
+    parts.scheduler.adapt(directory, queue_settings(settings, host))
+    parts.access.adapt(*settings.access)
+    parts.rates.adapt(settings.rate)
+    parts.doorkeeper.limits = limits(settings, parts.reactor, parts.world)
+    parts.greylist.adapt(greylist_bounds(settings))
+
+
+def greylist_store(
+    settings: Settings, journal: IJournal, reactor: Any, world: World = THIS_WORLD
+) -> IGreylistStore:
+    """Where the greylist keeps its records."""
+    path = os.path.join(settings.spool, "policy.db")
+    return world.greylist(path, greylist_bounds(settings), journal, reactor)
+
+
+# What they are told of the settings.
+
+
+def greylist_bounds(settings: Settings) -> Bounds:
+    """For the greylist's records: a network may have a thirty-second of them, and a hundred in any case."""
+    most = settings.greylist_max
+    return Bounds(most, min(most, max(most // 32, 100)), settings.greylist_keep)
+
+
+def sinks(settings: Settings, foreground: bool) -> Callable[[], Iterable[Sink]]:
+    """What opens the log."""
+    log = settings.log or (LogTarget("stderr" if foreground else "syslog"),)
+    return lambda: [open_sink(target) for target in log]
+
+
+def name_servers(settings: Settings) -> Sequence[tuple[str, int]]:
+    """Those that were given, else the system's."""
+    given = tuple((server.ip, server.port) for server in settings.nameserver)
+    return given or parse_resolv_conf(text_of("/etc/resolv.conf"))
+
+
+def remote_settings(settings: Settings, host: str) -> RemoteSettings:
+    """For mail to other hosts."""
+    return RemoteSettings(host, settings.remote_port)
+
+
+def mailbox_settings(settings: Settings, host: str) -> MailboxSettings:
+    """For mail to mailboxes here."""
+    return MailboxSettings(host, settings.escape_from, tree_of(settings.vmailbox))
+
+
+def queue_settings(settings: Settings, host: str) -> QueueSettings:
+    """For the queue."""
+    return QueueSettings(host, settings.retry, settings.qreturn, settings.queue_run, settings.immediate)
+
+
+def pairs(settings: Settings) -> list[Pair]:
+    """The certificates and their keys."""
+    return list(map(Pair, settings.tls_cert, settings.tls_key))
+
+
+def limits(settings: Settings, reactor: Any, world: World) -> Limits:
+    """For all doors together."""
+    load = Load(settings.load, reactor.seconds, world.load)
+    return Limits(settings.clients, settings.per_client, load.is_high)
+
+
+def text_of(path: str) -> str:
+    """The text of a file of the system's, empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return ""

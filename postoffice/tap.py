@@ -21,6 +21,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, ClassVar, NoReturn, cast
 
+import apsw
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -41,6 +42,7 @@ from postoffice.service import NOT_TAKEN_OVER, Office, make_office
 from postoffice.services.journal import Journal, open_sink
 from postoffice.services.privileges import give_up_root, service_account
 from postoffice.services.tls import Certificates, Unusable
+from postoffice.spool.schema import too_old
 from postoffice.watched import Watch
 
 
@@ -236,6 +238,9 @@ def greylist(arguments: Sequence[str]) -> None:
     options = Options()
     options.parseOptions(words)
     settings: Settings = options["settings"]
+    complaint = too_old(apsw.SQLITE_VERSION_NUMBER)
+    if complaint is not None:
+        fail(os.EX_UNAVAILABLE, complaint)
     try:
         give_up_root(service_account(settings.user))
     except LookupError as error:

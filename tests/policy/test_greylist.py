@@ -318,6 +318,8 @@ class Operators(Greylists):
             ("alice@[IPv6:2001:db8::1]", "alice@[2001:db8::/64]"),
             ('"A b"@[192.0.2.7]', '"a b"@[192.0.2.0/24]'),
             ("alice", "alice"),
+            ("Grüße@Example.org", "grüße@example.org"),
+            ("Grüße@[192.0.2.7]", "grüße@[192.0.2.0/24]"),
         ]:
             self.assertEqual(self.greylist.key_of(name), key)
         for name in (

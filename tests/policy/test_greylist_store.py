@@ -201,8 +201,8 @@ class Failing(Disks):
         await other.close()
         self.told("another program or version")
 
-    @waiting
-    async def test_damaged_while_it_is_used(self) -> None:
+    async def ruined(self) -> GreylistStore:
+        """An open store with records, of whose database only the first page is left."""
         store = self.make()
         await store.open()
         for number in range(5000):
@@ -213,6 +213,11 @@ class Failing(Disks):
         with open(self.path, "r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * (size - 4096))
+        return store
+
+    @waiting
+    async def test_damaged_while_it_is_used(self) -> None:
+        store = await self.ruined()
         self.assertRaises(StoreFailed, store.get, "77@example.org")
         self.assertRaises(StoreFailed, store.get, "78@example.org")
         await store.flush()
@@ -224,16 +229,7 @@ class Failing(Disks):
 
     @waiting
     async def test_damage_that_a_write_meets(self) -> None:
-        store = self.make()
-        await store.open()
-        for number in range(5000):
-            store.put(f"{number}@example.org", WAITING, "x")
-        await store.close()
-        store = await self.opened()
-        size = os.path.getsize(self.path)
-        with open(self.path, "r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (size - 4096))
+        store = await self.ruined()
         store.put("new", WAITING, "x")
         await store.flush()
         self.told("policy.db.damaged")

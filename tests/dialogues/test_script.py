@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.dialogues.script import (
+    HERE,
     Broken,
     Dialogue,
     Line,
@@ -187,6 +189,13 @@ class Collection(SynchronousTestCase):
         for dialogue in dialogues():
             self.assertTrue(dialogue.title.endswith("."), dialogue.name)
             self.assertTrue(dialogue.steps, dialogue.name)
+
+    def test_the_readme_tells_what_each_shows(self) -> None:
+        index = (HERE / "README.md").read_text("utf-8").partition("## Which shows what")[2]
+        told = set(re.findall(r"[\w./-]*\w", index))
+        names = {dialogue.name for dialogue in dialogues()}
+        self.assertEqual(names - told, set())
+        self.assertEqual({word for word in told if "/" in word} - names, set())
 
     def test_releases(self) -> None:
         names = {dialogue.name for dialogue in dialogues()}

@@ -84,6 +84,8 @@ def by_smtplib(way: Way, sender: str, recipients: Sequence[str], letter: bytes, 
             challenge = getattr(client, f"auth_{way.account.mechanism.lower()}")
             client.auth(way.account.mechanism, challenge)
         options = [] if letter.isascii() else ["BODY=8BITMIME"]
+        if not "".join([sender, *recipients]).isascii():
+            options.append("SMTPUTF8")
         refused = client.sendmail(sender, recipients, letter.replace(b"\n", b"\r\n"), options)
     assert refused == {}, refused
     return letter

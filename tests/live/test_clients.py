@@ -10,7 +10,7 @@ from email.message import Message
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.certificates import authority, make_pair
-from tests.live.clients import CLIENTS, Account, Send, Way, by_openssl, run
+from tests.live.clients import CLIENTS, Account, Send, Way, by_curl, by_openssl, by_smtplib, run
 from tests.live.office import DOMAIN, NAME, OfficeCase, stored
 from tests.live.test_road import HEADER, lines_of
 from tests.peers import HOST, Exim, Postfix, Postoffice, free_port, smtp_source
@@ -286,3 +286,49 @@ class Relayed(Secure):
             "tls_verify_hosts = *",
             f"tls_sni = {NAME}",
         )
+
+
+class International(Secure):
+    """Addresses beyond ASCII, from clients and through servers that know SMTPUTF8."""
+
+    SENDER = "grüße@fär.test"
+    LETTER = HEADER.replace(b"a test", "für Ülrike".encode()) + "Grüße\n".encode()
+
+    def sent(self, port: int, send: Send = by_smtplib) -> None:
+        """A letter as a client sends it."""
+        send(Way(port), self.SENDER, [ALICE], self.LETTER, self.directory)
+
+    def arrives(self, office: Postoffice) -> None:
+        """The one letter is there, and says how it came."""
+        self.eventually("the letter", lambda: len(stored(office)) == 1, office)
+        (letter,) = stored(office)
+        self.assertEqual(letter.partition(b"\n\n")[2], self.LETTER.partition(b"\n\n")[2])
+        self.assertIn("Subject: für Ülrike\n".encode(), letter)
+        self.assertIn("Return-Path: <grüße@xn--fr-via.test>\n".encode(), letter)
+        self.assertIn(b" with UTF8SMTP", letter)
+
+    def test_smtplib(self) -> None:
+        office = self.certified()
+        self.sent(office.port)
+        self.arrives(office)
+
+    def test_curl(self) -> None:
+        office = self.certified()
+        self.sent(office.port, by_curl)
+        self.arrives(office)
+
+    def test_postfix(self) -> None:
+        office = self.certified()
+        postfix = Postfix(
+            self.directory / "postfix", deliver=f"{HOST}:{office.port}", settings={"smtputf8_enable": "yes"}
+        )
+        self.addCleanup(postfix.stop)
+        self.sent(postfix.port)
+        self.arrives(office)
+
+    def test_exim(self) -> None:
+        office = self.certified()
+        exim = Exim(self.directory / "exim", office.port, main=["smtputf8_advertise_hosts = *"])
+        self.addCleanup(exim.stop)
+        self.sent(exim.port)
+        self.arrives(office)

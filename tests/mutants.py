@@ -246,7 +246,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "B4_http_is_a_command",
         "postoffice/smtp/server.py",
-        "        if verb in _HTTP:",
+        "        if special and verb in _HTTP:",
         "        if not verb:",
         "tests.smtp.test_server.Pipelining.test_B4_other_protocols",
     ),

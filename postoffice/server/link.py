@@ -237,6 +237,8 @@ class Link(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
+        # TLS knows us as its producer.
+        self.transport = self._transport = None
         self._cancel_watch()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None

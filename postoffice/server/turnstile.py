@@ -14,7 +14,9 @@ from functools import partial
 from typing import Any, cast
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
 
 from postoffice.interfaces import IEncryption
 
@@ -69,6 +71,12 @@ class Encrypted(TLSMemoryBIOProtocol):
             # A client that has more to say meanwhile is not read.
             cast(Any, self.transport).pauseProducing()
             turnstile.wait(partial(self._go_on, data))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # All that came was read. Asking once more, Twisted would only learn that no goodbye was said, by an
+        # error that it keeps in a circle with this connection.
+        self._lostTLSConnection = True
+        super().connectionLost(reason)
 
     def _go_on(self, data: bytes) -> None:
         if self.connected:

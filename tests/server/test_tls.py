@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -322,6 +324,24 @@ class Failing(TlsCase):
         self.assertFalse(transport.disconnected or transport.disconnecting)
         self.door.office.clock.advance(LINGER)
         self.assertTrue(inside.visit.closed)
+
+
+class Leaving(TlsCase):
+    def test_a_session_that_is_over_leaves_no_circle(self) -> None:
+        for begin in (self.encrypted, self.implicit):
+            inside = begin()
+            inside.send(b"EHLO me\r\n")
+            link = weakref.ref(inside.visit.link)
+            visit = self.visits.pop()
+            gc.disable()
+            try:
+                visit.leave()
+                # As a connection does when it is lost.
+                visit.transport.protocol = visit.transport.producer = None
+                del visit, inside
+                self.assertIsNone(link())
+            finally:
+                gc.enable()
 
 
 class Crowding(TlsCase):

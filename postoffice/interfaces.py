@@ -441,6 +441,9 @@ class IJournal(Interface):
     def bounced(letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         """The sender of a letter is told that recipients failed."""
 
+    def reported(letter: Letter, report_id: str, recipients: Sequence[Address]) -> None:
+        """The sender of a letter is told that recipients were served, as it was asked for."""
+
     def logged_in(client: Client, mechanism: str) -> None:
         """A client has logged in to the account `client.login`."""
 

@@ -209,6 +209,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_proxied.Believed.test_C1_nobody_is_announced_home",
     ),
     Mutant(
+        "C3_never_is_heeded",
+        "postoffice/queue/bounce.py",
+        'return not notify or "FAILURE" in notify',
+        "return True",
+        "tests.server.test_transaction.Heeded.test_C3_never",
+    ),
+    Mutant(
         "A5_behind_auth_response",
         "postoffice/smtp/server.py",
         "        self._move = EXCHANGE\n        if self._lines:\n",

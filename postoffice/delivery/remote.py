@@ -27,7 +27,7 @@ from postoffice.delivery.route import Router, Target
 from postoffice.interfaces import IContent, IDelivery, IResolver
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Remote
-from postoffice.mail.envelope import Envelope, Letter, Recipient
+from postoffice.mail.envelope import Envelope, Letter, Recipient, ReportRequest
 from postoffice.mail.outcome import Outcome, Postponed, outcome_of
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp.client_events import Finished
@@ -92,11 +92,19 @@ class RemoteDelivery:
     ) -> Deferred[Outcomes]:
         """See `IDelivery`. Cancelling closes the connection in use."""
         assert isinstance(destination, Remote), "no remote destination"
+        addresses = tuple([self._qualified(recipient.address) for recipient in recipients])
         envelope = Envelope(
             None if letter.sender is None else self._qualified(letter.sender),
-            tuple([self._qualified(recipient.address) for recipient in recipients]),
+            addresses,
             letter.body,
             letter.smtputf8,
+            letter.ret,
+            letter.envid,
+            requests={
+                address: ReportRequest(recipient.notify, recipient.orcpt)
+                for address, recipient in zip(addresses, recipients, strict=True)
+                if recipient.notify or recipient.orcpt
+            },
         )
         keys = tuple([recipient.key for recipient in recipients])
         job = _Job(destination, envelope, letter.size, content, keys)

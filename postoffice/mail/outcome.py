@@ -9,10 +9,14 @@ from postoffice.mail.reply import Reply
 
 @frozen
 class Delivered:
-    """The letter is somebody else's now: `where` names the mailbox or host, `reply` its answer."""
+    """The letter is somebody else's now: `where` names the mailbox or host, `reply` its answer.
+
+    `answers` says that the host does what reports were asked for itself (RFC 3461 section 5.2.2).
+    """
 
     reply: Reply
     where: str = ""
+    answers: bool = False
 
 
 @frozen

@@ -1,9 +1,10 @@
 """What becomes of the outcomes of an attempt: judged, recorded in the spool, told to the sender.
 
 Used by the scheduler for every attempt that ended. A postponement gets its next due time, or is a
-failure once the letter's lifetime is over; recipients that failed are reported to the sender by a
-bounce that the same transaction stores; a letter from the null sender is never reported (RFC 5321
-section 4.5.5).
+failure once the letter's lifetime is over; recipients that failed, and those that were served where that was
+asked for, are reported to the sender by a letter that the same transaction stores. What is reported and how
+much of the letter goes back is the sender's to say (RFC 3461); a letter from the null sender is never
+reported (RFC 5321 section 4.5.5).
 
 When things fail: a spool that cannot record is asked again until it can, so that what was delivered is
 not delivered again; a claim that is not ours any more is logged and left alone.
@@ -28,18 +29,20 @@ from postoffice.interfaces import (
     StaleClaim,
 )
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Destination
-from postoffice.mail.envelope import Claim, Recipient, Settlement
+from postoffice.mail.destination import Destination, Remote
+from postoffice.mail.envelope import Claim, Recipient, ReportRequest, Settlement
 from postoffice.mail.header import read_headers
 from postoffice.mail.outcome import Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply
 from postoffice.queue.backoff import wait
-from postoffice.queue.bounce import Report
+from postoffice.queue.bounce import Report, Told, is_told
 
 # The wait, in seconds, before a spool that could not record an outcome is asked again.
 SPOOL_RETRY = 2.0
 # Of an original header, this much goes into a bounce.
 HEADER_IN_BOUNCE = 64 * 1024
+# A letter up to this size is returned whole where that is asked for.
+MOST_RETURNED = 1024 * 1024
 
 
 @frozen
@@ -86,17 +89,27 @@ class Settler:
             for recipient in recipients
         ]
         settlements = [self._settlement(recipient, outcome, now) for recipient, outcome in judged]
-        failures = [(recipient.address, outcome) for recipient, outcome in judged if type(outcome) is Failed]
         bounce = None
-        if failures and letter.sender is not None:
-            bounce = await self._bounce(claim, letter.sender, content, failures)
+        told: list[Told] = []
+        if letter.sender is not None:
+            told = [
+                Told(recipient, outcome, isinstance(destination, Remote))
+                for recipient, outcome in judged
+                if is_told(outcome, recipient.notify)
+            ]
+            if told:
+                bounce = await self._bounce(claim, letter.sender, content, told)
         if not await self._record(claim, settlements, bounce):
             return None
         for recipient, outcome in judged:
             self.journal.settled(letter, recipient, outcome, destination)
         dues = [settlement.due for settlement in settlements if type(settlement.outcome) is Postponed]
         if bounce is not None:
-            self.journal.bounced(letter, bounce[0].id, [address for address, _ in failures])
+            failed = [one.recipient.address for one in told if type(one.outcome) is Failed]
+            if failed:
+                self.journal.bounced(letter, bounce[0].id, failed)
+            else:
+                self.journal.reported(letter, bounce[0].id, [one.recipient.address for one in told])
             dues += [due for _, due in bounce[0].recipients]
         return min(dues, default=None)
 
@@ -121,14 +134,18 @@ class Settler:
         return Settlement(recipient.key, outcome, due)
 
     async def _bounce(
-        self, claim: Claim, sender: Address, content: IContent, failures: Sequence[tuple[Address, Failed]]
+        self, claim: Claim, sender: Address, content: IContent, told: Sequence[Told]
     ) -> tuple[NewLetter, bytes]:
         letter = claim.letter
+        # A letter that arrived is not returned (RFC 3461 section 4.3), nor is one of any size.
+        failed = any(type(one.outcome) is Failed for one in told)
+        whole = letter.ret == "FULL" and failed and letter.size <= MOST_RETURNED
         report = Report(
             letter=letter,
             sender=sender,
-            failures=failures,
-            header=await self._header(claim, content),
+            told=told,
+            original=await self._original(claim, content, whole),
+            whole=whole,
             host=self.settings.host,
             id=self.spool.new_id(),
             now=self.clock.seconds(),
@@ -141,20 +158,24 @@ class Settler:
             client=f"bounce of {letter.id}",
             id=report.id,
             smtputf8=sender.international,
+            requests={sender: ReportRequest(notify="NEVER")},
         )
         return new, report.encode()
 
-    async def _header(self, claim: Claim, content: IContent) -> bytes:
-        """As much of the header block as goes into a bounce; empty if it cannot be read."""
-        start = content.held[:HEADER_IN_BOUNCE] if content.held is not None else b""
+    async def _original(self, claim: Claim, content: IContent, whole: bool) -> bytes:
+        """What goes into a report: the letter, or as much of its header block; empty if it cannot be read."""
+        most = MOST_RETURNED if whole else HEADER_IN_BOUNCE
+        start = content.held[:most] if content.held is not None else b""
         if content.held is None:
             try:
                 async for piece in content.pieces():
                     start += piece
-                    if len(start) >= HEADER_IN_BOUNCE:
+                    if len(start) >= most:
                         break
             except SpoolFailed as error:
                 self.journal.warning(f"the bounce of {claim.letter.id} goes without its header: {error}")
+        if whole:
+            return start
         headers = read_headers(start[:HEADER_IN_BOUNCE], final=True)
         assert headers is not None
         return headers.block

@@ -124,7 +124,7 @@ class SessionSettings:
         limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
         lines = (
             f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"
-            f"\nCHUNKING{limits}\nETRN\nHELP"
+            f"\nCHUNKING\nDSN{limits}\nETRN\nHELP"
         )
         if b"XCLIENT" in offered:
             lines += f"\nXCLIENT {ATTRIBUTES}"

@@ -375,6 +375,16 @@ class Journal:
             sender=path(letter.sender),
         )
 
+    def reported(self, letter: Letter, report_id: str, recipients: Sequence[Address]) -> None:
+        self._note(
+            "info",
+            "reported",
+            f"{letter.id}: reported to {path(letter.sender)} as {report_id} for {len(recipients)} recipients",
+            id=letter.id,
+            report=report_id,
+            sender=path(letter.sender),
+        )
+
     def warning(self, text: str) -> None:
         self._note("warning", "warning", printable(text, 2000))
 

@@ -17,11 +17,12 @@ anything that is no SMTP postpone the recipients about which nothing is settled,
 
 With PIPELINING (RFC 2920) the commands of a transaction go out in groups of at most `GROUP`, DATA in the
 last; where all recipients were refused and DATA is answered 354 all the same, the engine sends the lone dot.
-LIMITS (RFC 9422) are kept: recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the
-session is not `reusable`. SIZE (RFC 1870) is declared where offered; a letter larger than the host takes
-fails without being tried, and so does one that needs SMTPUTF8 (RFC 6531 section 3.2) at a host without. One
-with 8-bit content goes to a host without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on
-unharmed, while a conversion would break signatures and a refusal would lose the letter.
+Where DSN (RFC 3461) is offered, what was asked for about reports is passed on. LIMITS (RFC 9422) are kept:
+recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the session is not `reusable`. SIZE
+(RFC 1870) is declared where offered; a letter larger than the host takes fails without being tried, and so
+does one that needs SMTPUTF8 (RFC 6531 section 3.2) at a host without. One with 8-bit content goes to a host
+without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on unharmed, while a conversion would break
+signatures and a refusal would lose the letter.
 
 Errors: none but `AssertionError`, when methods are called out of turn.
 """
@@ -36,8 +37,8 @@ from typing import Literal
 from attrs import define, field
 
 from postoffice.mail.address import path
-from postoffice.mail.envelope import Envelope
-from postoffice.mail.outcome import Failed, Outcome, Postponed, outcome_of
+from postoffice.mail.envelope import Envelope, ReportRequest
+from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed, outcome_of
 from postoffice.mail.reply import Reply, printable
 from postoffice.smtp.answers import Answer, AnswerBuffer, Nonsense
 from postoffice.smtp.client_events import Broken, Event, Finished, Proceed, Ready
@@ -64,11 +65,15 @@ _SIZE = re.compile(r"[0-9]{1,20}\Z", re.ASCII)
 
 @define
 class _Transaction:
-    """What is under way. `paths` holds each recipient as it is written, None for one that is not."""
+    """What is under way. `paths` holds each recipient as it is written, None for one that is not.
+
+    `wishes` are the parameters of each RCPT, empty where none has any.
+    """
 
     mail: bytes
     paths: list[bytes | None]
     outcomes: list[Outcome | None]
+    wishes: list[bytes]
     next: int = 0
     mail_sent: bool = False
     data_sent: bool = False
@@ -170,8 +175,13 @@ class ClientEngine:
             parameters += b" BODY=8BITMIME"
         if wide:
             parameters += b" SMTPUTF8"
+        wishes: list[bytes] = []
+        if "DSN" in self.extensions:
+            parameters += _returning(envelope)
+            if envelope.requests:
+                wishes = [_notifying(envelope.requests.get(one), wide) for one in envelope.recipients]
         mail = b"MAIL FROM:%b%b\r\n" % (sender, parameters)
-        self._transaction = _Transaction(mail, recipients, outcomes)
+        self._transaction = _Transaction(mail, recipients, outcomes, wishes)
         self._send_group(self._transaction)
         return self.outgoing()
 
@@ -243,7 +253,8 @@ class ClientEngine:
             recipient = paths[transaction.next]
             if recipient is not None:
                 transaction.asked.append(transaction.next)
-                self._send("RCPT", b"RCPT TO:%b\r\n" % recipient)
+                wish = transaction.wishes[transaction.next] if transaction.wishes else b""
+                self._send("RCPT", b"RCPT TO:%b%b\r\n" % (recipient, wish))
             transaction.next += 1
         if (
             len(self._pending) < room
@@ -346,7 +357,10 @@ class ClientEngine:
     def _on_end_of_data(self, answer: Answer) -> None:
         self._left_over = False
         if self._current().accepted:
-            self._settle(outcome_of(answer.reply(), self._where))
+            outcome = outcome_of(answer.reply(), self._where)
+            if type(outcome) is Delivered and "DSN" in self.extensions:
+                outcome = Delivered(outcome.reply, outcome.where, answers=True)
+            self._settle(outcome)
         self._finish(self._current())
 
     def _current(self) -> _Transaction:
@@ -394,6 +408,21 @@ _HANDLERS: dict[str, Callable[[ClientEngine, Answer], None]] = {
 def _path(text: str, wide: bool) -> bytes | None:
     """A path as it is written, None where it has characters that no command can carry."""
     return text.encode("utf-8") if text.isprintable() and (wide or text.isascii()) else None
+
+
+def _returning(envelope: Envelope) -> bytes:
+    """What was asked for about reports, as parameters of MAIL."""
+    ret = f" RET={envelope.ret}" if envelope.ret else ""
+    return (f"{ret} ENVID={envelope.envid}" if envelope.envid else ret).encode("ascii")
+
+
+def _notifying(request: ReportRequest | None, wide: bool) -> bytes:
+    """What was asked for about reports, as parameters of RCPT."""
+    if request is None:
+        return b""
+    notify = f" NOTIFY={request.notify}" if request.notify else ""
+    orcpt = f" ORCPT={request.orcpt}" if request.orcpt and (wide or request.orcpt.isascii()) else ""
+    return (notify + orcpt).encode("utf-8")
 
 
 def _unwritable(whose: str) -> Reply:

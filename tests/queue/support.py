@@ -128,6 +128,9 @@ class Journal:
     def bounced(self, letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         self.facts.append(("bounced", ", ".join(map(str, recipients))))
 
+    def reported(self, letter: Letter, report_id: str, recipients: Sequence[Address]) -> None:
+        self.facts.append(("reported", ", ".join(map(str, recipients))))
+
     def warning(self, text: str) -> None:
         self.facts.append(("warning", text))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postoffice.mail.address import Address
 from postoffice.mail.envelope import ReportRequest
-from postoffice.mail.outcome import Postponed
+from postoffice.mail.outcome import Failed, Postponed
 from postoffice.mail.reply import Reply
 from postoffice.server.transaction import without_success
 from tests.server.test_session import BEGIN, Conversation
@@ -40,7 +40,7 @@ class Reports(Conversation):
 
         self.patch(self.door.office.spool, "store", keep)
         self.visit(ip).play(BEGIN + ASKING)
-        (new,) = taken
+        new = taken[0]
         self.assertEqual((new.ret, new.envid), ("HDRS", "a+2Bb"))
         return dict(new.requests)
 
@@ -68,6 +68,48 @@ class Reports(Conversation):
             ("FAILURE,DELAY", "FAILURE,DELAY"),
         ]:
             self.assertEqual(without_success(asked), left)
+
+
+class Heeded(Conversation):
+    """What was asked for about reports is what happens."""
+
+    def told(self, parameters: str, recipient: str, ip: str = "127.0.0.1", mail: str = "") -> list[bytes]:
+        """What was delivered to the sender."""
+        self.door.office.remote.answer = lambda recipient: Failed(Reply(550, (1, 1), "gone"), "far")
+        visit = self.visit(ip)
+        visit.heard()
+        visit.send(f"MAIL FROM:<s@example.org>{mail}\r\n".encode())
+        self.assertEqual(visit.send(f"RCPT TO:<{recipient}>{parameters}\r\n".encode())[:3], b"250")
+        visit.send(b"DATA\r\n")
+        before = len(self.door.office.local.contents)
+        self.assertEqual(visit.send(b"Subject: x\r\n\r\nbody\r\n.\r\n")[:3], b"250")
+        contents = self.door.office.local.contents[before:]
+        return [content for content in contents if content is not None and b"Reporting-MTA" in content]
+
+    def test_C3_never(self) -> None:
+        self.assertEqual(self.told(" NOTIFY=NEVER", "x@far.example"), [])
+        self.assertEqual(self.told(" NOTIFY=SUCCESS", "x@far.example"), [])
+        self.assertEqual(len(self.told(" NOTIFY=FAILURE", "x@far.example")), 1)
+        self.assertEqual(len(self.told("", "x@far.example")), 1)
+
+    def test_success(self) -> None:
+        (report,) = self.told(
+            " NOTIFY=SUCCESS ORCPT=rfc822;old@x", "a@example.org", mail=" ENVID=abc RET=FULL"
+        )
+        for line in (
+            *(b"Action: delivered", b"Original-Recipient: rfc822; old@x", b"Original-Envelope-Id: abc"),
+            b"Subject: Your mail was delivered",
+        ):
+            self.assertIn(b"\r\n" + line + b"\r\n", report)
+        self.assertNotIn(b"body", report)
+        self.assertEqual(self.facts("reported"), ["a@example.org"])
+        self.assertEqual(self.told(" NOTIFY=SUCCESS", "a@example.org", ip="192.0.2.9"), [])
+        self.assertEqual(self.told("", "a@example.org"), [])
+
+    def test_how_much_comes_back(self) -> None:
+        for ret, there in (("", False), (" RET=HDRS", False), (" RET=FULL", True)):
+            (report,) = self.told("", "x@far.example", mail=ret)
+            self.assertEqual(b"body" in report, there)
 
 
 class Order(Conversation):

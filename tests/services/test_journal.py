@@ -76,6 +76,7 @@ class Facts(SynchronousTestCase):
         self.journal.settled(LETTER, TO, Postponed(Reply(451, (3, 0), "no")), Mailbox("mbox", "/m", "a"))
         self.journal.settled(LETTER, TO, Failed(Reply(550, (1, 1), "who")), None)
         self.journal.bounced(LETTER, "ID3", [TO.address])
+        self.journal.reported(LETTER, "ID4", [TO.address])
         self.journal.stopped(0.0123)
         route = "mail from <s@example.org> (host [192.0.2.1]) to <a@example.net>"
         self.assertEqual(
@@ -88,6 +89,7 @@ class Facts(SynchronousTestCase):
                 f"ID1: postpone {route} (mbox /m): 451 4.3.0 no",
                 f"ID1: fail {route} (nowhere): 550 5.1.1 who",
                 "ID1: returned to <s@example.org> as ID3 for 1 recipients",
+                "ID1: reported to <s@example.org> as ID4 for 1 recipients",
                 "stopped; longest stall of the reactor 12.3 ms",
             ],
         )

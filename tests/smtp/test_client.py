@@ -6,7 +6,7 @@ from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Body, Envelope
+from postoffice.mail.envelope import Body, Envelope, ReportRequest
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply
 from postoffice.smtp.answers import MAX_LINE, MAX_REPLY
@@ -345,6 +345,27 @@ class TransactionTests(EngineTests):
                 (outcome.reply.code, outcome.reply.enhanced, outcome.where), (550, (6, 7), WHERE)
             )
             self.assertTrue(talk.engine.reusable)
+
+    def test_reports_that_were_asked_for(self) -> None:
+        """RFC 3461 section 5.2.1: passed on where the host knows what to do with them."""
+        one, two = Address("a", "far.test"), Address("b", "far.test")
+        requests = {one: ReportRequest("SUCCESS,DELAY", "rfc822;o+40x"), two: ReportRequest("", "utf-8;ö")}
+        what = Envelope(SENDER, (one, two), ret="HDRS", envid="Q+2B1", requests=requests)
+        for talk in self.talks(EHLO.replace(b"250 ENH", b"250-DSN\r\n250 ENH")):
+            self.assertEqual(
+                talk.begin(what),
+                b"MAIL FROM:<ann@here.test> SIZE=4 RET=HDRS ENVID=Q+2B1\r\n"
+                b"RCPT TO:<a@far.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o+40x\r\n"
+                b"RCPT TO:<b@far.test>\r\nDATA\r\n",
+            )
+            talk.hear(OK + OK + b"550 no\r\n354 go\r\n" + OK)
+            served, failed = self.outcomes(talk)
+            self.assertEqual(served, Delivered(Reply(250, (0, 0), "fine"), WHERE, answers=True))
+            self.assertIsInstance(failed, Failed)
+        for talk in self.talks():
+            self.assertNotIn(b"=H", talk.begin(what))
+            talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
+            self.assertEqual(self.outcomes(talk)[0], Delivered(Reply(250, (0, 0), "fine"), WHERE))
 
     def test_groups(self) -> None:
         for talk in self.talks():

@@ -66,9 +66,16 @@ def run(words: Sequence[str | Path], data: bytes = b"", **options: str) -> str:
     return said
 
 
+def trusting(certificate: Path | None) -> ssl.SSLContext:
+    """A context of Python's that trusts this one, made in a plainer way than Python 3.13 insists on."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
 def by_smtplib(way: Way, sender: str, recipients: Sequence[str], letter: bytes, scratch: Path) -> bytes:
     """Python's smtplib."""
-    context = ssl.create_default_context(cafile=way.trust)
+    context = trusting(way.trust)
     if way.tls == "smtps":
         client: smtplib.SMTP = smtplib.SMTP_SSL(
             HOST, way.port, local_hostname="lib.far.test", timeout=PATIENCE, context=context

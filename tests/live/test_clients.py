@@ -36,7 +36,7 @@ def trace(letter: Message) -> str:
 class Secure(OfficeCase):
     """Offices with a certificate, on a door of every kind."""
 
-    def certified(self, *lines: str, users: Sequence[str] = ()) -> Postoffice:
+    def certified(self, *lines: str, users: Sequence[str] = (), name: str = "office") -> Postoffice:
         """An office with a certificate for its name and address, signed by one whom `self.trust` names."""
         signer = authority()
         assert signer.certificate is not None
@@ -52,6 +52,7 @@ class Secure(OfficeCase):
             f"tls-key={pair.key}",
             *lines,
             users={DOMAIN: users or [f"alice:{hashed(PASSWORD)}"]},
+            name=name,
         )
 
 

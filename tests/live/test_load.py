@@ -7,17 +7,23 @@ few KiB; and everybody is served, the crowd itself included.
 from __future__ import annotations
 
 import resource
+import ssl
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from tests.live.office import DOMAIN, OfficeCase, stored
+from tests.live.clients import trusting
+from tests.live.office import DOMAIN, NAME, stored
 from tests.live.raw import Wire, resident
+from tests.live.test_clients import Secure
 from tests.peers import HOST, Postoffice, SmtpSink, smtp_source
 from tests.support import need
 
 IDLE = 2000
+ENCRYPTED = 200
+"""More that say nothing, over TLS."""
+
 SLOW = 200
 SECONDS = 8
 """For which each of the slow ones sends an octet a second."""
@@ -29,8 +35,9 @@ ATTEMPTS = 3
 """A stall that is ours comes up every time; what this machine does beside may hold us up now and then."""
 
 SESSION = 12
+ENCRYPTED_SESSION = 48
 RECIPIENT = 1
-"""KiB that a session and a recipient may cost."""
+"""KiB that a session, one over TLS, and a recipient may cost."""
 
 LETTER = b"MAIL FROM:<slow@far.test>\r\nRCPT TO:<alice@%b>\r\nDATA\r\n" % DOMAIN.encode()
 
@@ -51,6 +58,16 @@ class Crowd:
             wires.append(self.stack.enter_context(Wire(self.office.port)))
             assert wires[-1].replies(1) == [220]
             assert wires[-1].ask(b"EHLO client.test")[:3] == b"250"
+        return wires
+
+    def encrypt(self, port: int, context: ssl.SSLContext) -> list[Wire]:
+        """Sessions over TLS that said EHLO."""
+        wires = []
+        for _ in range(ENCRYPTED):
+            wires.append(wire := self.stack.enter_context(Wire(port)))
+            wire.socket = context.wrap_socket(wire.socket, server_hostname=NAME)
+            assert wire.replies(1) == [220]
+            assert wire.ask(b"EHLO client.test")[:3] == b"250"
         return wires
 
     def drip(self) -> None:
@@ -83,7 +100,7 @@ class Crowd:
         return {wire.ask(line)[:3] for wire in wires}
 
 
-class Load(OfficeCase):
+class Load(Secure):
     def setUp(self) -> None:
         super().setUp()
         need("smtp-source")
@@ -96,7 +113,7 @@ class Load(OfficeCase):
     def test_A9_a_crowd(self) -> None:
         stalls = []
         for attempt in range(ATTEMPTS):
-            office = self.office(
+            office = self.certified(
                 "clients=0", "recipients=0", f"relay-host=[{HOST}]:{self.sink.port}", name=f"office{attempt}"
             )
             self.crowd(office)
@@ -114,7 +131,10 @@ class Load(OfficeCase):
         with ExitStack() as stack:
             before = resident(office.pid)
             crowd = Crowd(office, stack)
-            self.assertLess(resident(office.pid) - before, SESSION * (IDLE + SLOW))
+            plain = resident(office.pid)
+            self.assertLess(plain - before, SESSION * (IDLE + SLOW))
+            encrypted = crowd.encrypt(self.smtps, trusting(self.trust))
+            self.assertLess(resident(office.pid) - plain, ENCRYPTED_SESSION * ENCRYPTED)
             slow = threading.Thread(target=crowd.drip)
             slow.start()
             stack.callback(slow.join)
@@ -125,6 +145,6 @@ class Load(OfficeCase):
             self.assertEqual((done.status, done.stderr), (0, ""))
             slow.join()
             self.assertEqual(crowd.ask(crowd.slow, b"\r\n."), {b"250"})
-            self.assertEqual(crowd.ask(crowd.idle, b"NOOP"), {b"250"})
+            self.assertEqual(crowd.ask(crowd.idle + encrypted, b"NOOP"), {b"250"})
             self.assertTrue(self.sink.wait(come + 550), office.log()[-4000:])
         self.eventually("the slow letters", lambda: len(stored(office)) == SLOW, office)

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice import wire
+from postoffice.config.values import Rate
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.greylist import Record
@@ -53,6 +54,14 @@ class Greylisted(SynchronousTestCase):
 
 class Conversation(Greylisted):
     """What is said, and when."""
+
+    def test_a_letter_that_is_put_off_counts_towards_no_rate(self) -> None:
+        self.door.judge(rates=[Rate("", 1, 10 * HOUR)])
+        for _ in range(5):
+            self.assertTrue(self.tried().startswith("451 4.7.1 "))
+        self.clock.advance(HOUR)
+        self.assertTrue(self.tried().startswith("354 "))
+        self.assertTrue(self.tried().startswith("450 4.7.1 "))
 
     def test_recipients_are_heard_and_DATA_is_put_off(self) -> None:
         visit = self.visit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import smtplib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -18,6 +19,7 @@ from tests.support import program
 
 SENDER = "sender@far.test"
 ALICE = f"alice@{DOMAIN}"
+BOB = f"bob@{DOMAIN}"
 USER = f"user@{DOMAIN}"
 PASSWORD = "a pass word/%:="
 LETTER = HEADER + "Grüße,\n.\n..\n.dot\nFrom here\n\nend\n".encode()
@@ -333,3 +335,38 @@ class International(Secure):
         self.addCleanup(exim.stop)
         self.sent(exim.port)
         self.arrives(office)
+
+
+class Reports(Secure):
+    """Senders ask for a report through a server of their own, which leaves it to us to make it (RFC 3461)."""
+
+    def reported(self, port: int, office: Postoffice) -> None:
+        """Bob sends to Alice through the server at `port` and hears from us, and once, that she has it."""
+        with smtplib.SMTP(HOST, port, local_hostname="lib.far.test", timeout=60) as client:
+            asked = ["RET=HDRS", "ENVID=an+2Bid"], ["NOTIFY=SUCCESS", f"ORCPT=rfc822;{ALICE}"]
+            client.sendmail(BOB, [ALICE], LETTER, *asked)
+        self.eventually("the letter", lambda: len(stored(office)) == 1, office)
+        self.eventually("the report", lambda: len(stored(office, "bob")) == 1, office)
+        (report,) = map(message_from_bytes, stored(office, "bob"))
+        self.assertEqual(report.get_content_type(), "multipart/report")
+        status = report.get_payload(1).as_string()  # type: ignore[union-attr]
+        for line in (
+            f"Reporting-MTA: dns; {NAME}",
+            "Original-Envelope-Id: an+id",
+            f"Original-Recipient: rfc822; {ALICE}",
+            "Action: delivered",
+        ):
+            self.assertIn(line, status)
+        self.assertNotIn("dot", report.get_payload(2).as_string(), "headers were asked for")  # type: ignore[union-attr]
+
+    def test_postfix(self) -> None:
+        office = self.certified(users=("alice", "bob"))
+        postfix = Postfix(self.directory / "postfix", deliver=f"{HOST}:{office.port}")
+        self.addCleanup(postfix.stop)
+        self.reported(postfix.port, office)
+
+    def test_exim(self) -> None:
+        office = self.certified(users=("alice", "bob"))
+        exim = Exim(self.directory / "exim", office.port, main=["dsn_advertise_hosts = *"])
+        self.addCleanup(exim.stop)
+        self.reported(exim.port, office)

@@ -138,8 +138,11 @@ def _reload(office: Office, path: str, overrides: Sequence[str], runner: int) ->
     except ConfigError as error:
         for problem in error.problems:
             office.parts.journal.error(f"{NOT_TAKEN_OVER}: {problem}")
-    except (config_file.Untrusted, OSError) as error:
+    except config_file.Untrusted as error:
         office.parts.journal.error(f"{NOT_TAKEN_OVER}: {error}")
+    except OSError as error:
+        why = f"{path}: {error.strerror}" if error.strerror else str(error)
+        office.parts.journal.error(f"{NOT_TAKEN_OVER}: {why}")
     else:
         office.reload(settings)
 

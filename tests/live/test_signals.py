@@ -52,7 +52,7 @@ class Signals(OfficeCase):
             self.assertIn(b"SIZE 1000\r\n", wire.ask(b"EHLO client.test"))
         office.config.unlink()
         os.kill(office.pid, signal.SIGHUP)
-        self.told(office, "No such file", 1)
+        self.told(office, f"in force: {office.config}: No such file or directory", 1)
         with greeted(office) as wire:
             self.assertIn(b"SIZE 1000\r\n", wire.ask(b"EHLO client.test"))
 

@@ -85,6 +85,9 @@ HELP = Reply(
     "Commands: HELO EHLO MAIL RCPT DATA BDAT RSET NOOP VRFY ETRN HELP QUIT\nSee RFC 5321 for their use",
 )
 
+# With these a transaction is over when they are refused, for the engine as for us.
+_ENDING = frozenset({Mail, Data, EndOfChunk, EndOfContent})
+
 
 @frozen
 class SessionSettings:
@@ -299,7 +302,8 @@ class Session:
                 self.journal.refused(self.client, self._what(event), reply, refusal.why)
         except Exception as error:
             self.journal.error(f"{type(event).__name__} of {self.client} failed", error)
-            self._drop_transaction()
+            if type(event) in _ENDING:
+                self._drop_transaction()
             reply = BUG
         if reply.code >= 500 and self.settings.errors and not (type(event) is Refused and not event.error):
             self.errors += 1

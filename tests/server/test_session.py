@@ -350,6 +350,15 @@ class Trouble(Conversation):
         )
         self.assertIn("ZeroDivisionError", self.facts("error")[0])
 
+    def test_a_bug_in_one_recipient_leaves_the_others(self) -> None:
+        """The engine's transaction goes on behind a RCPT that was refused, and so does ours."""
+        self.visit().play(
+            BEGIN
+            + "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<bug@example.org>\nS: 451 4.3.0 *\n"
+            + "C: RCPT TO:<alice@example.org>\nS: 250 *\nC: DATA\nS: 354 *"
+        )
+        self.assertEqual(len(self.facts("error")), 1)
+
     def test_no_reply_before_the_commit(self) -> None:
         """The 250 is written when the Deferred of the commit has fired, not before."""
         commits: list[Deferred[None]] = []

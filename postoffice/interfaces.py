@@ -427,6 +427,9 @@ class IJournal(Interface):
     def refused(client: Client, what: str, reply: Reply, why: str) -> None:
         """A client was refused `what` (a session, a command, a letter)."""
 
+    def secured(client: Client) -> None:
+        """A session was encrypted half-way."""
+
     def handshake_failed(client: Client, why: str) -> None:
         """A client that wanted TLS and we could not agree on it."""
 

@@ -262,6 +262,9 @@ class Session:
         tls = await self.link.start_tls()
         self.link.engine.secured()
         self.client = self.met = evolve(self.met, tls=tls)
+        if self.settings.door != "smtps":
+            # There it is told when the client is let in.
+            self.journal.secured(self.client)
         self.log_in = self.log_in.anew()
         self._offer()
 

@@ -316,6 +316,20 @@ class Journal:
             info=info,
         )
 
+    def secured(self, client: Client) -> None:
+        tls = client.tls
+        assert tls is not None
+        asked = f", asked for {tls.server_name}" if tls.server_name else ""
+        self._note(
+            "info",
+            "secured",
+            f"session with {client} on {client.door} now using {tls}{asked}",
+            client=str(client),
+            door=client.door,
+            tls=str(tls),
+            server_name=tls.server_name,
+        )
+
     def handshake_failed(self, client: Client, why: str) -> None:
         self._note(
             "info",

@@ -114,6 +114,9 @@ class Journal:
     def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
         self.facts.append(("wrong number", f"{address}: {reply}"))
 
+    def secured(self, client: Client) -> None:
+        self.facts.append(("secured", f"{client}: {client.tls}"))
+
     def handshake_failed(self, client: Client, why: str) -> None:
         self.facts.append(("handshake failed", f"{client}: {why}"))
 

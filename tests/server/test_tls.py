@@ -101,6 +101,8 @@ class Starting(TlsCase):
         self.assertEqual(inside.send(b"QUIT\r\n")[:4], b"221 ")
         [content] = self.door.contents()
         head = content.decode().split("\r\n\t")
+        [told] = self.door.office.journal.named("secured")
+        self.assertTrue(told.startswith("client.example [192.0.2.9]: TLSv1.3 with cipher TLS_"))
         self.assertRegex(head[1], r"^\(using TLSv1\.3 with cipher TLS_\w+ \((256/256|128/128) bits\)\)$")
         self.assertRegex(head[2], r"^by mx\.example\.org \(Postoffice\) with ESMTPS id ")
 

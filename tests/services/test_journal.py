@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Sequence
 
+from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -150,6 +151,22 @@ class Facts(SynchronousTestCase):
         text = self.told()[0]
         self.assertTrue(text.startswith("it broke: ZeroDivisionError: oops?forged\n    Traceback"))
         self.assertNotIn("\nforged", text)
+
+    def test_a_session_that_is_encrypted_half_way(self) -> None:
+        tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.example.org")
+        self.journal.secured(Client("192.0.2.1", tls=tls))
+        self.journal.secured(Client("192.0.2.1", tls=evolve(tls, server_name=None)))
+        self.journal.handshake_failed(Client("192.0.2.1"), "no shared\ncipher")
+        now = f"session with [192.0.2.1] on smtp now using {tls}"
+        self.assertEqual(
+            self.told(),
+            [
+                f"{now}, asked for mx.example.org",
+                now,
+                "TLS handshake with [192.0.2.1] failed: no shared?cipher",
+            ],
+        )
+        self.assertEqual(json.loads(as_json(self.sink.records[0]))["server_name"], "mx.example.org")
 
     def test_what_came_over_tls_says_so(self) -> None:
         tls = Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)

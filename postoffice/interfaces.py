@@ -19,7 +19,7 @@ from zope.interface import Attribute, Interface
 
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Destination
+from postoffice.mail.destination import Copy, Destination, Fixed
 from postoffice.mail.envelope import (
     NO_REQUESTS,
     Body,
@@ -28,6 +28,7 @@ from postoffice.mail.envelope import (
     Envelope,
     Letter,
     Recipient,
+    Replacement,
     ReportRequest,
     Ret,
     Settlement,
@@ -160,6 +161,15 @@ class ISpool(Interface):
         nothing was recorded, nor will be; `SpoolFull`, `SpoolFailed`: not now, ask again.
         """
 
+    def expand(claim: Claim, replacements: Sequence[Replacement], standing: Sequence[str]) -> Deferred[Claim]:
+        """Put the copies that recipients stand for in their place; the claim as it is from then on.
+
+        Copies already due are claimed with it, the others wait. `standing` are the keys (`Copy.key`) of what
+        further recipients of the claim stand for. They are remembered with those of all copies as long as
+        the letter is there, so that nobody gets a second one, however long after the first.
+        Errors: `StaleClaim`, `SpoolFull`, `SpoolFailed`: nothing was changed.
+        """
+
     def next_due() -> Deferred[float | None]:
         """When the earliest unclaimed recipient is due or a foreign claim lapses; None when there is none."""
 
@@ -245,22 +255,55 @@ class IResolver(Interface):
         """The TXT records of a name, as strangers wrote them (Latin-1); () when it has none."""
 
 
-class IDirectory(Interface):
-    """Which addresses are ours and where they are delivered."""
+class Unsafe(Exception):
+    """A file is not trusted, because somebody else could have written it; the message says why."""
 
-    def is_local(domain: str) -> bool:
-        """Whether we are the final destination of a domain; a bare name ("") is always ours.
 
-        Errors: `Refusal` with 451 while it cannot be found out.
+class IHomes(Interface):
+    """Files in the homes of the system's accounts, read as their owners."""
+
+    def read(account: str, name: str) -> Awaitable[bytes | None]:
+        """What a file says, named by its path below the account's home; None where there is none.
+
+        Its owner is the account or root, nobody else may write to it, nor to the directories that lead to it
+        from the home on. Errors: `Unsafe`; `OSError` where it could not be read now.
         """
 
-    def is_virtual(domain: str) -> bool:
-        """Whether a domain of ours has users of its own, who are not the system's. Errors: as `is_local`."""
 
-    def resolve(address: Address) -> Deferred[Destination]:
-        """Where to deliver an address of ours, or `Remote` for any other.
+class IDirectory(Interface):
+    """Which addresses are ours and where they are delivered. Nothing here waits where the answer is known.
 
-        Errors: `Refusal` with 550 5.1.1 for a user that does not exist, 4xx when it could not be found out.
+    Errors of every awaitable: `Refusal`, with 451 while the answer cannot be found out.
+    """
+
+    def is_local(domain: str) -> Awaitable[bool]:
+        """Whether we are the final destination of a domain; a bare name ("") is always ours."""
+
+    def accepts(domain: str) -> Awaitable[bool]:
+        """Whether everybody may send to a domain through us: it is ours, or we are one of its exchangers."""
+
+    def is_virtual(domain: str) -> Awaitable[bool]:
+        """Whether a domain of ours has users of its own, who are not the system's."""
+
+    def owns(login: str, address: Address) -> Awaitable[bool]:
+        """Whether an address is that of an account: mail for it ends in the account's mailbox.
+
+        What users made of their own mail (`.forward`) does not count.
+        """
+
+    def check(address: Address) -> Awaitable[None]:
+        """Whether a letter for an address of ours would go to anybody; any other address passes.
+
+        Errors: `Refusal` with 550 5.1.1 for what does not exist.
+        """
+
+    def resolve(
+        address: Address, fixed: Fixed | None = None, path: Sequence[Address] = ()
+    ) -> Awaitable[Destination | tuple[Copy, ...]]:
+        """Where a letter for an address goes: one destination, or the copies it stands for, at least one.
+
+        `fixed` is what an earlier answer said of a copy, `path` the addresses by which it was found.
+        Errors: `Refusal` with 550 5.1.1 for what does not exist, 554 5.4.6 for what leads back to itself.
         """
 
 
@@ -310,7 +353,7 @@ class IPolicy(Interface):
     def wrong_number(client: Client, sender: Address | None) -> None:
         """The client named a recipient of ours that does not exist."""
 
-    def accepted(client: Client, envelope: Envelope) -> None:
+    def accepted(client: Client, envelope: Envelope) -> Awaitable[None]:
         """A letter of the client was stored."""
 
 
@@ -384,6 +427,8 @@ class IGreylist(Interface):
 class IQueue(Interface):
     """What the doors through which letters come need to know of the queue."""
 
+    immediate: bool = Attribute("whether mail for other hosts is due at once, as local mail is")
+
     def first_due(local: bool) -> float:
         """When the first attempt for a local or a remote recipient of a new letter is due, epoch seconds."""
 
@@ -440,6 +485,9 @@ class IJournal(Interface):
         letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
     ) -> None:
         """An attempt for one recipient ended."""
+
+    def expanded(letter: Letter, recipient: Recipient, copies: Sequence[Copy]) -> None:
+        """A recipient of a letter stands for others, which are its recipients from now on."""
 
     def bounced(letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         """The sender of a letter is told that recipients failed."""

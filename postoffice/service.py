@@ -155,7 +155,7 @@ class Office(MultiService):
         # The resolved name of the machine is a start's: asking for it holds everything up.
         host = self.host if settings.hostname in ("auto", before.hostname) else host_name(settings)
         try:
-            registry = registry_of(settings, host, parts.account, parts.addresses, parts.watch)
+            registry = registry_of(settings, host, parts.ground)
             front = make_front(settings, host, registry, parts)
             certificates = parts.certificates.read(pairs(settings))
             if settings.log != before.log:

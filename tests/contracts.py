@@ -632,9 +632,9 @@ class DirectoryContract:
     def test_local_domains_without_case_or_final_dot(self: Any) -> None:
         directory = self.make_directory()
         for domain in ("", self.ours, self.ours.upper(), f"{self.ours}."):
-            self.assertTrue(directory.is_local(domain), domain)
+            self.assertTrue(self.successResultOf(directory.is_local(domain)), domain)
         for domain in ("example.com", f"x.{self.ours}", self.ours[1:]):
-            self.assertFalse(directory.is_local(domain), domain)
+            self.assertFalse(self.successResultOf(directory.is_local(domain)), domain)
 
     def test_user(self: Any) -> None:
         mailbox = self.resolved(self.user, self.ours)
@@ -644,9 +644,17 @@ class DirectoryContract:
 
     def test_no_such_user(self: Any) -> None:
         for local in ("", "nobody", f"{self.user}x", f"../{self.user}", f"{self.user}\x00", "."):
-            failing = self.make_directory().resolve(Address(local, self.ours))
-            reply = self.failureResultOf(failing, Refusal).value.reply
-            self.assertEqual((reply.code, reply.status), (550, "5.1.1"), local)
+            directory = self.make_directory()
+            for failing in (
+                directory.resolve(Address(local, self.ours)),
+                directory.check(Address(local, self.ours)),
+            ):
+                reply = self.failureResultOf(failing, Refusal).value.reply
+                self.assertEqual((reply.code, reply.status), (550, "5.1.1"), local)
+
+    def test_check(self: Any) -> None:
+        for domain in (self.ours, "example.com"):
+            self.assertIsNone(self.successResultOf(self.make_directory().check(Address(self.user, domain))))
 
     def test_elsewhere(self: Any) -> None:
         self.assertEqual(self.resolved(self.user, "Example.COM"), Remote("example.com"))

@@ -22,7 +22,7 @@ from postoffice.interfaces import (
 )
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.destination import Destination, Fixed, Mailbox, Remote
 from postoffice.mail.envelope import Envelope
 from postoffice.mail.greylist import Bounds, Record
 from postoffice.mail.reply import Refusal, Reply
@@ -138,21 +138,38 @@ class StaticDirectory:
         self._local = {"", *map(_plain, local)}
         self._users = dict(users or {})
 
-    def is_local(self, domain: str) -> bool:
+    async def is_local(self, domain: str) -> bool:
         return _plain(domain) in self._local
 
-    def is_virtual(self, domain: str) -> bool:
+    async def is_virtual(self, domain: str) -> bool:
         return _plain(domain) in self._virtual
 
-    def resolve(self, address: Address) -> Deferred[Destination]:
+    async def accepts(self, domain: str) -> bool:
+        return await self.is_local(domain)
+
+    async def owns(self, login: str, address: Address) -> bool:
+        try:
+            found = await self.resolve(address)
+        except Refusal as refusal:
+            if refusal.reply.temporary:
+                raise
+            return False
+        return isinstance(found, Mailbox) and found.owner.lower() == login.lower()
+
+    async def check(self, address: Address) -> None:
+        await self.resolve(address)
+
+    async def resolve(
+        self, address: Address, fixed: Fixed | None = None, path: Sequence[Address] = ()
+    ) -> Destination:
         if _plain(address.domain) in self._failing:
-            return defer.fail(Refusal(Reply(451, (3, 0), "Not known now")))
-        if not self.is_local(address.domain):
-            return defer.succeed(Remote(_plain(address.domain)))
+            raise Refusal(Reply(451, (3, 0), "Not known now"))
+        if _plain(address.domain) not in self._local:
+            return Remote(_plain(address.domain))
         mailbox = self._users.get(address.local.lower())
         if mailbox is None:
-            return defer.fail(Refusal(Reply(550, (1, 1), "No such user here")))
-        return defer.succeed(mailbox)
+            raise Refusal(Reply(550, (1, 1), "No such user here"))
+        return mailbox
 
 
 @implementer(IPolicy)
@@ -190,7 +207,7 @@ class ScriptedPolicy:
     def wrong_number(self, client: Client, sender: Address | None) -> None:
         self._judge("wrong_number", sender)
 
-    def accepted(self, client: Client, envelope: Envelope) -> None:
+    async def accepted(self, client: Client, envelope: Envelope) -> None:
         self._judge("accepted", *envelope.recipients)
 
     def _judge(self, name: str, *subjects: object) -> None:

@@ -77,6 +77,12 @@ queue-run=3m
 retry=1m
 qreturn=1d
 mailq-all=0
+aliases=/other/aliases
+subaddress=-
+usermap=*-~:~/.other,other
+expansion=5
+mxpool
+forward-all
 greylist=0
 delay=2h
 greylist-from=1

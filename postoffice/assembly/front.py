@@ -132,7 +132,8 @@ def policy_of(
         parts.rates,
         Newcomers(greylist, lists, directory) if settings.greylist else None,
     )
-    rules = PolicySettings(host, settings.checkhelo, smarthost=settings.relay_host is not None)
+    forward_all = settings.forward_all and settings.relay_host is not None
+    rules = PolicySettings(host, settings.checkhelo, forward_all)
     return Policy(rules, judges, resolver, parts.addresses)
 
 

@@ -16,11 +16,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from postoffice.assembly.registry import Registry, registry_of
+from postoffice.assembly.registry import Ground, Registry, registry_of
 from postoffice.config.places import LogTarget
 from postoffice.config.settings import Settings
 from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
+from postoffice.directory.accounts import Account as MailAccount
+from postoffice.directory.homes import OwnHome
 from postoffice.directory.lookup import Directory
 from postoffice.directory.mailboxes import tree_of
 from postoffice.interfaces import (
@@ -51,8 +53,8 @@ from postoffice.services.tls import Certificates, Pair
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
 
-# Deliveries to mailboxes at once; each waits for the disk.
-MAILBOX_THREADS = 16
+# Deliveries to mailboxes, and files read, at once; each waits for the disk.
+FILE_THREADS = 16
 # Passwords that are checked at once, and those that wait for it: more are refused for now.
 PASSWORD_THREADS = 4
 PASSWORDS_WAITING = 60
@@ -81,7 +83,7 @@ class Parts:
     meter: StallMeter
     resolver: Resolver
     addresses: Callable[[], frozenset[str]]
-    watch: Watch
+    ground: Ground
     spool: ISpool
     greylist: IGreylistStore
     threads: ThreadPool
@@ -112,17 +114,18 @@ def make_parts(
     journal.auditing = settings.audit
     resolver = Resolver(reactor, name_servers(settings), parse_hosts(text_of("/etc/hosts")))
     addresses = world.addresses(reactor.seconds)
-    watch = Watch(reactor.seconds, journal.warning)
-    registry = registry_of(settings, host, account, addresses, watch)
     spool = world.spool(settings.spool, reactor)
-    threads = ThreadPool(0, MAILBOX_THREADS, "mailboxes")
+    threads = ThreadPool(0, FILE_THREADS, "files")
     checking = ThreadPool(0, PASSWORD_THREADS, "passwords")
+    in_thread = partial(world.in_thread, reactor, threads)
+    watch = Watch(reactor.seconds, journal.warning, in_thread)
+    own = MailAccount(account.name, account.uid, account.home)
+    ground = Ground(own, resolver, addresses, OwnHome(own, in_thread), watch, reactor)
+    registry = registry_of(settings, host, ground)
     remote = RemoteDelivery(
         EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random
     )
-    mailbox = MailboxDelivery(
-        partial(world.in_thread, reactor, threads), reactor, mailbox_settings(settings, host)
-    )
+    mailbox = MailboxDelivery(in_thread, reactor, mailbox_settings(settings, host))
     scheduler = Scheduler(
         spool,
         registry.directory,
@@ -138,7 +141,7 @@ def make_parts(
         meter=StallMeter(reactor, journal.stalled, thread_waited),
         resolver=resolver,
         addresses=addresses,
-        watch=watch,
+        ground=ground,
         spool=spool,
         greylist=greylist_store(settings, journal, reactor, world),
         threads=threads,

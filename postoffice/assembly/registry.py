@@ -3,47 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from attrs import frozen
+from twisted.internet.task import deferLater
 
 from postoffice.config.settings import Settings
-from postoffice.directory.accounts import Account as MailAccount
-from postoffice.directory.accounts import SystemUsers, VirtualUsers
+from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
-from postoffice.directory.lookup import Directory, Postmaster, SystemMailboxes, VirtualMailboxes
-from postoffice.services.privileges import (
-    Account,
+from postoffice.directory.exchange import Exchange, Machine
+from postoffice.directory.expand import Limits
+from postoffice.directory.lookup import Directory
+from postoffice.directory.names import Names
+from postoffice.directory.personal import PersonalFiles
+from postoffice.directory.sources import (
+    CatchAll,
+    Mailboxes,
+    Postmaster,
+    SystemAliases,
+    UserMaps,
+    VirtualAliases,
 )
+from postoffice.directory.usermap import parse_map
+from postoffice.interfaces import IHomes, IResolver
 from postoffice.watched import Watch
 
 
 @frozen
+class Ground:
+    """What the directory stands on: the account we run as, the DNS, the machine's addresses, files, time."""
+
+    account: Account
+    resolver: IResolver
+    addresses: Callable[[], frozenset[str]]
+    homes: IHomes
+    watch: Watch
+    reactor: Any
+
+
+@frozen
 class Registry:
-    """Whose mail is ours and where it goes: the domains, the users of the virtual ones, and both together."""
+    """Whose mail is ours and where it goes: the domains, the users of the virtual ones, and all together."""
 
     domains: Domains
     users: VirtualUsers
     directory: Directory
 
 
-def registry_of(
-    settings: Settings,
-    host: str,
-    account: Account,
-    addresses: Callable[[], frozenset[str]],
-    watch: Watch,
-) -> Registry:
-    """What the settings say of it."""
-    own = MailAccount(account.name, account.uid, account.home)
-    domains = Domains(LocalNames(host, settings.localdomain), settings.virtual, addresses, watch)
-    users = VirtualUsers(settings.virtual, watch)
-    directory = Directory(
-        domains,
-        (
-            SystemMailboxes(SystemUsers(own), settings.mailbox),
-            VirtualMailboxes(users, settings.vmailbox),
-            Postmaster(own, settings.mailbox),
-        ),
-        settings.relay_host,
+def registry_of(settings: Settings, host: str, ground: Ground) -> Registry:
+    """What the settings say of it; `host` is our name."""
+    watch, account = ground.watch, ground.account
+    machine = Machine(host.lower(), ground.addresses)
+    domains = Domains(
+        LocalNames(host, settings.localdomain),
+        settings.virtual,
+        ground.addresses,
+        watch,
+        Exchange(ground.resolver, machine, watch.seconds, settings.mxpool),
     )
-    return Registry(domains, users, directory)
+    files = PersonalFiles(ground.homes, watch)
+    place = settings.virtual
+    virtual = watch.keep(f"{place}/*/passwd", lambda: VirtualUsers(place, watch))
+    users = Mailboxes(SystemUsers(account), settings.mailbox, virtual, settings.vmailbox)
+    aliases = watch.keep(f"{place}/*/aliases", lambda: VirtualAliases(place, watch))
+    sources = (
+        SystemAliases(settings.aliases, watch),
+        aliases,
+        users,
+        CatchAll(aliases),
+        UserMaps(tuple(map(parse_map, settings.usermap)), users, files),
+        Postmaster(account, settings.mailbox),
+    )
+    directory = Directory(
+        Names(domains, sources, users, files, settings.subaddress, watch),
+        Limits(settings.expansion),
+        lambda: deferLater(ground.reactor, 0),
+        settings.relay_host,
+        settings.forward_all,
+    )
+    return Registry(domains, virtual, directory)

@@ -20,6 +20,11 @@ Network = IPv4Network | IPv6Network
 _NUMBER = re.compile(r"([0-9]{1,15})([A-Za-z]?)\Z")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
+_MAP_TARGET = re.compile(
+    r"(?:~(?:/[^/\x00-\x1f\x7f\"][^\x00-\x1f\x7f\"]*)?"
+    r"|[/|][^\x00-\x1f\x7f\"]*[^\x00-\x20\x7f\"]"
+    r"|[A-Za-z0-9_!#$%&'*+/=?^`{}-][A-Za-z0-9_!#$%&'*+/=?^`{|}~.-]*(?:@[A-Za-z0-9_.-]+)?)\Z"
+)
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?\Z")
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\Z")
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -246,6 +251,11 @@ def _usermap(text: str) -> str:
         raise ValueError(f"{text!r} is not a user map; use pattern:target")
     if pattern.count("~") > 1:
         raise ValueError(f"{text!r} has more than one ~ in its pattern")
+    for word in filter(None, map(str.strip, targets.split(","))):
+        if not _MAP_TARGET.match(word) or ".." in word.split("/"):
+            raise ValueError(f"{word!r} is no target; use ~, ~/file, an address, /file or |command")
+        if word.startswith("~") and "~" not in pattern:
+            raise ValueError(f"the target {word} needs a ~ in the pattern")
     return text
 
 

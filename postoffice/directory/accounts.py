@@ -65,19 +65,19 @@ class VirtualUsers:
         self._watch = watch
         self._files: dict[str, Watched[dict[str, VirtualUser]]] = {}
 
-    def find(self, name: str, domain: OurDomain) -> str | None:
+    async def find(self, name: str, domain: OurDomain) -> str | None:
         """The user's name as the file spells it, compared without case. Errors: `Unreadable`."""
-        user = self.all(domain).get(name.lower())
+        user = (await self.all(domain)).get(name.lower())
         return user.name if user else None
 
-    def all(self, domain: OurDomain) -> dict[str, VirtualUser]:
+    async def all(self, domain: OurDomain) -> dict[str, VirtualUser]:
         """Every user by the lower-case form of the name. Errors: `Unreadable`."""
         users = self._files.get(domain.name)
         if users is None:
             path = f"{self._directory}/{domain.name}/passwd"
             users = Watched(path, _parse_passwd, {}, self._watch)
             self._files[domain.name] = users
-        return users.get()
+        return await users.current()
 
 
 def _parse_passwd(data: bytes) -> dict[str, VirtualUser]:

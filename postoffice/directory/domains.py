@@ -1,9 +1,10 @@
 """Which domains are ours.
 
-Asked by `postoffice.directory.lookup` for every recipient. Always ours: `localhost`, our host name,
-the name in /etc/mailname, the configured local domains, address literals of this machine, the bare
-name, and the active virtual domains of `<virtual>/domains.cf`. A virtual domain has users of its
-own, even where its name is also configured otherwise; the users of all others are the system's.
+Asked by `postoffice.directory.lookup` for every recipient. Always ours, without asking the DNS:
+`localhost`, our host name, the name in /etc/mailname, the configured local domains, address literals of
+this machine, the bare name, and the active virtual domains of `<virtual>/domains.cf`. Of every other
+name the DNS tells (`postoffice.directory.exchange`). A virtual domain has users of its own, even
+where its name is also configured otherwise; the users of all others are the system's.
 
 When things fail: see `postoffice.watched`. While domains.cf never was readable every name
 gives `Unreadable`, since it may stand there. RFC 5321 section 4.1.3 for literals.
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
+from postoffice.directory.exchange import Exchange
 from postoffice.watched import Mistake, Unreadable, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*\Z")
@@ -31,6 +33,14 @@ class OurDomain:
     virtual: bool
 
 
+@frozen
+class Elsewhere:
+    """A domain that is not ours. `backup`: we are one of its exchangers, so that we take mail for it."""
+
+    name: str
+    backup: bool = False
+
+
 class Domains:
     """The domains of this machine.
 
@@ -39,17 +49,24 @@ class Domains:
     """
 
     def __init__(
-        self, names: LocalNames, virtual: str, own_addresses: Callable[[], frozenset[str]], watch: Watch
+        self,
+        names: LocalNames,
+        virtual: str,
+        own_addresses: Callable[[], frozenset[str]],
+        watch: Watch,
+        exchange: Exchange,
     ) -> None:
         self._system = OurDomain(names.hostname, virtual=False)
         self._names = frozenset(map(domain_key, ("localhost", names.hostname, *names.local)))
         self._mailname = Watched(names.mailname, _parse_mailname, "", watch, start="")
         none: dict[str, OurDomain] = {}
-        self._virtual = Watched(f"{virtual}/domains.cf", _parse_domains, none, watch)
+        path = f"{virtual}/domains.cf"
+        self._virtual = watch.keep(path, lambda: Watched(path, _parse_domains, none, watch))
         self._own_addresses = own_addresses
+        self._exchange = exchange
 
-    def find(self, domain: str) -> OurDomain | None:
-        """The domain of ours that `domain` names, None if it is none. Errors: `Unreadable`."""
+    async def find(self, domain: str) -> OurDomain | None:
+        """The domain of ours that `domain` names by our own configuration. Errors: `Unreadable`."""
         if not domain:
             return self._system
         key = domain_key(domain)
@@ -57,7 +74,7 @@ class Domains:
             return None
         if key.startswith("["):
             return self._system if self._is_own(key) else None
-        virtual = self._virtual.get().get(key)
+        virtual = (await self._virtual.current()).get(key)
         if virtual is not None:
             return virtual
         return self._system if key in self._names or key == self._mailname.get() else None
@@ -68,6 +85,21 @@ class Domains:
             return bool(self._virtual.get())
         except Unreadable:
             return True
+
+    async def place(self, domain: str) -> OurDomain | Elsewhere:
+        """Like `find`, and then by the DNS. Errors: `Unreadable`, `Refusal` with 451 4.4.3."""
+        found = await self.find(domain)
+        if found is not None:
+            return found
+        key = domain_key(domain)
+        if not key or key.startswith("["):
+            return Elsewhere(key)
+        match await self._exchange.judge(key):
+            case "ours":
+                return self._system
+            case "better":
+                return Elsewhere(key, backup=True)
+        return Elsewhere(key)
 
     def _is_own(self, literal: str) -> bool:
         try:

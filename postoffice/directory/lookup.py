@@ -1,127 +1,186 @@
 """The directory: where an address is delivered.
 
 Made by the service, asked by the session at RCPT and by the queue at every attempt. An address of a
-domain of ours goes to the sources in order, and the first that answers wins; an address of any
-other domain is `Remote`.
+domain of ours is expanded (`postoffice.directory.expand`); an address of any other domain is `Remote`.
 
-When things fail: a file that never could be read gives a `Refusal` with 451, never a final answer,
-from `is_local` too. RFC 5321 section 3.3 and 3.6.
+When things fail: a file that never could be read gives a `Refusal` with 451, never a final answer.
+RFC 5321 section 3.3 and 3.6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
 
-from twisted.internet.defer import Deferred, fail, succeed
+from attrs import frozen
 from zope.interface import implementer
 
-from postoffice.config.places import MailboxRule
-from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
-from postoffice.directory.domains import Domains, OurDomain, domain_key
-from postoffice.directory.mailboxes import mailbox_of
+from postoffice.directory.domains import Elsewhere, OurDomain, domain_key
+from postoffice.directory.expand import LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found, Limits
+from postoffice.directory.names import Names
+from postoffice.directory.sources import NOBODY
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Destination, Remote
-from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.destination import Command, Copy, Destination, File, Fixed, Mailbox, Remote
+from postoffice.mail.reply import Refusal
 from postoffice.watched import Unreadable
 
-NO_SUCH_USER = Reply(550, (1, 1), "No such user here")
-NOT_KNOWN_NOW = Reply(451, (3, 0), "The address cannot be looked up now, try again later")
 
+@frozen
+class Explained:
+    """One step of an explanation: an address, how far from the first it is, and what it stands for."""
 
-class Source(Protocol):
-    """One way of knowing an address of ours."""
-
-    def find(self, local: str, domain: OurDomain) -> Destination | None:
-        """Where it is delivered, None if this source does not know it. Errors: `Unreadable`."""
-
-
-class SystemMailboxes:
-    """The mailboxes of system users, in every domain of ours that is not virtual."""
-
-    def __init__(self, users: SystemUsers, rule: MailboxRule) -> None:
-        self._users = users
-        self._rule = rule
-
-    def find(self, local: str, domain: OurDomain) -> Destination | None:
-        account = None if domain.virtual else self._users.find(local)
-        if account is None:
-            return None
-        return mailbox_of(self._rule, account.name, domain.name, account.home, account.name)
-
-
-class VirtualMailboxes:
-    """The mailboxes of the users of virtual domains."""
-
-    def __init__(self, users: VirtualUsers, rule: MailboxRule) -> None:
-        self._users = users
-        self._rule = rule
-
-    def find(self, local: str, domain: OurDomain) -> Destination | None:
-        user = self._users.find(local, domain) if domain.virtual else None
-        if user is None:
-            return None
-        return mailbox_of(self._rule, user, domain.name, "", f"{user}@{domain.name}")
-
-
-class Postmaster:
-    """The postmaster of every domain of ours where nobody else has the name (RFC 5321 section 4.5.1).
-
-    His mail goes to the mailbox of the account the service runs as.
-    """
-
-    def __init__(self, account: Account, rule: MailboxRule) -> None:
-        self._account = account
-        self._rule = rule
-
-    def find(self, local: str, domain: OurDomain) -> Destination | None:
-        if local.lower() != "postmaster":
-            return None
-        name = self._account.name
-        return mailbox_of(self._rule, name, domain.name, self._account.home, name)
+    depth: int
+    address: Address
+    what: str
 
 
 @implementer(IDirectory)
 class Directory:
-    """`relay_host`, where there is one, takes all mail that is not for a domain of ours."""
+    """`relay_host`, where there is one, takes all mail that is not for a domain of ours.
 
-    def __init__(self, domains: Domains, sources: Sequence[Source], relay_host: Remote | None = None) -> None:
-        self._domains = domains
-        self._sources = tuple(sources)
+    With `forward_all` it also takes what the DNS says nothing of. `pause` lets others work and comes back.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        limits: Limits,
+        pause: Callable[[], Awaitable[None]],
+        relay_host: Remote | None = None,
+        forward_all: bool = False,
+    ) -> None:
+        self._names = names
+        self._limits = limits
+        self._pause = pause
         self._relay_host = relay_host
+        self._forward_all = forward_all and relay_host is not None
 
-    def is_local(self, domain: str) -> bool:
-        """Errors: `Refusal` with 451 while it is not known which virtual domains there are."""
-        return self._find(domain) is not None
+    async def is_local(self, domain: str) -> bool:
+        return isinstance(await self._place(domain), OurDomain)
 
-    def is_virtual(self, domain: str) -> bool:
-        """Errors: as `is_local`."""
-        found = self._find(domain)
-        return found is not None and found.virtual
+    async def accepts(self, domain: str) -> bool:
+        place = await self._place(domain)
+        return isinstance(place, OurDomain) or place.backup
 
-    def resolve(self, address: Address) -> Deferred[Destination]:
+    async def is_virtual(self, domain: str) -> bool:
+        place = await self._place(domain)
+        return isinstance(place, OurDomain) and place.virtual
+
+    async def check(self, address: Address) -> None:
+        place = await self._place(address.domain)
+        if isinstance(place, Elsewhere):
+            return
+        expansion = self._expansion()
+        refusal: Refusal | None = None
         try:
-            return succeed(self._resolve(address))
+            async for found in expansion.copies(address, place):
+                if found.refusal is None or found.refusal.reply.temporary:
+                    return
+                refusal = refusal or found.refusal
+        except Unreadable as error:
+            raise _unknown(error) from None
+        raise refusal or _nobody(address, expansion)
+
+    async def resolve(
+        self, address: Address, fixed: Fixed | None = None, path: Sequence[Address] = ()
+    ) -> Destination | tuple[Copy, ...]:
+        if isinstance(fixed, File | Command):
+            await self._check_account(fixed)
+            return fixed
+        place = await self._place(address.domain)
+        if isinstance(place, Elsewhere):
+            return self._remote(place)
+        try:
+            if fixed is not None:
+                user = await self._names.user(address.local, place)
+                if user is None:
+                    raise Refusal(NO_SUCH_USER, f"the user is gone: {address}")
+                return user.mailbox
+            expansion = self._expansion()
+            copies = [found.copy async for found in expansion.copies(address, place, path)]
+        except Unreadable as error:
+            raise _unknown(error) from None
+        if not copies:
+            raise _nobody(address, expansion)
+        first = copies[0]
+        if len(copies) == 1 and first.path == tuple(path) and first.destination is not None:
+            return first.destination
+        return tuple(copies)
+
+    async def owns(self, login: str, address: Address) -> bool:
+        """Whether a letter for the address goes to the mailbox of that user by what operators wrote down.
+
+        A user who forwards his mail to another does not lend him his name. Errors: `Refusal` with 451.
+        """
+        place = await self._place(address.domain)
+        if isinstance(place, Elsewhere):
+            return False
+        try:
+            async for found in self._expansion(forwards=False).copies(address, place):
+                match found.copy.destination:
+                    case Mailbox(owner=owner) if owner.lower() == login.lower():
+                        return True
+        except Unreadable as error:
+            raise _unknown(error) from None
+        except Refusal as refusal:
+            if refusal.reply.temporary:
+                raise
+        return False
+
+    async def explain(self, address: Address) -> tuple[list[Explained], list[Found]]:
+        """Each step from an address to the copies it stands for. Errors: `Refusal`."""
+        steps: list[Explained] = []
+        place = await self._place(address.domain)
+        if isinstance(place, Elsewhere):
+            remote = self._remote(place)
+            steps.append(Explained(0, address, "elsewhere"))
+            return steps, [Found(Copy(address, (), None, remote))]
+
+        def told(depth: int, address: Address, what: str) -> None:
+            steps.append(Explained(depth, address, what))
+
+        expansion = self._expansion(told=told)
+        try:
+            found = [each async for each in expansion.copies(address, place)]
+        except Unreadable as error:
+            raise _unknown(error) from None
+        if not found:
+            raise _nobody(address, expansion)
+        return steps, found
+
+    def _expansion(
+        self, forwards: bool = True, told: Callable[[int, Address, str], None] | None = None
+    ) -> Expansion:
+        return Expansion(self._names, self._limits, self._pause, forwards=forwards, told=told)
+
+    async def _place(self, domain: str) -> OurDomain | Elsewhere:
+        try:
+            return await self._names.domains.place(domain)
+        except Unreadable as error:
+            raise _unknown(error) from None
         except Refusal:
-            return fail()
+            if not self._forward_all:
+                raise
+            return Elsewhere(domain_key(domain))
 
-    def _resolve(self, address: Address) -> Destination:
-        domain = self._find(address.domain)
-        if domain is None:
-            key = domain_key(address.domain)
-            return self._relay_host or Remote(key, direct=key.startswith("["))
-        try:
-            for source in self._sources:
-                destination = source.find(address.local, domain)
-                if destination is not None:
-                    return destination
-        except Unreadable as error:
-            raise Refusal(NOT_KNOWN_NOW, f"{error} was never readable") from None
-        raise Refusal(NO_SUCH_USER, f"no such user: {address}")
+    def _remote(self, place: Elsewhere) -> Remote:
+        if place.backup:
+            return Remote(place.name)
+        return self._relay_host or Remote(place.name, direct=place.name.startswith("["))
 
-    def _find(self, domain: str) -> OurDomain | None:
-        try:
-            return self._domains.find(domain)
-        except Unreadable as error:
-            raise Refusal(NOT_KNOWN_NOW, f"{error} was never readable") from None
+    async def _check_account(self, fixed: File | Command) -> None:
+        """What a user asked for is not done any more once the user is gone."""
+        domain = await self._names.domains.find("")
+        assert domain is not None, "the bare name is always ours"
+        if fixed.account != NOBODY and await self._names.user(fixed.account, domain) is None:
+            raise Refusal(NO_SUCH_USER, f"the user is gone: {fixed.account}")
+
+
+def _nobody(address: Address, expansion: Expansion) -> Refusal:
+    if expansion.looped:
+        return Refusal(LOOP, f"{address} leads back to itself")
+    return Refusal(NO_SUCH_USER, f"{address} stands for nobody")
+
+
+def _unknown(error: Unreadable) -> Refusal:
+    return Refusal(NOT_KNOWN_NOW, f"{error} cannot be read")

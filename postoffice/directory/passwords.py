@@ -59,11 +59,11 @@ class VirtualPasswords:
         return Deferred.fromCoroutine(self._check(credentials.username, credentials.password))
 
     async def _check(self, login: bytes, password: bytes) -> bytes | tuple[()]:
-        name, domain = _find(self._domains, login)
+        name, domain = await _find(self._domains, login)
         if not domain.virtual:
             raise UnauthorizedLogin("the domain is not virtual")
         try:
-            users = self._users.all(domain)
+            users = await self._users.all(domain)
         except Unreadable as error:
             raise Refusal(NOT_KNOWN_NOW, f"{error} was never readable") from None
         user = users.get(name.lower())
@@ -102,7 +102,7 @@ class SystemPasswords:
         return Deferred.fromCoroutine(self._check(credentials.username, credentials.password))
 
     async def _check(self, login: bytes, password: bytes) -> bytes | tuple[()]:
-        name, domain = _find(self._domains, login)
+        name, domain = await _find(self._domains, login)
         if domain.virtual:
             raise UnauthorizedLogin("the domain is virtual")
         if not is_fit(name):
@@ -113,12 +113,12 @@ class SystemPasswords:
         return str(account).encode()
 
 
-def _find(domains: Domains, login: bytes) -> tuple[str, OurDomain]:
+async def _find(domains: Domains, login: bytes) -> tuple[str, OurDomain]:
     """The user's name and the domain of ours that a log-in name consists of."""
     text = login.decode("utf-8")
     name, at, domain = text.rpartition("@") if "@" in text else (text, "", "")
     try:
-        ours = domains.find(domain) if domain or not at else None
+        ours = await domains.find(domain) if domain or not at else None
     except Unreadable as error:
         raise Refusal(NOT_KNOWN_NOW, f"{error} was never readable") from None
     if ours is None:

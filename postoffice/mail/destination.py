@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from attrs import field, frozen
+
+from postoffice.mail.address import Address
 
 
 @frozen
@@ -34,7 +37,24 @@ class Remote:
     direct: bool = False
 
 
-Destination = Mailbox | Remote
+@frozen
+class File:
+    """Append to the file at `path`, as `account`."""
+
+    path: str
+    account: str
+
+
+@frozen
+class Command:
+    """Run `text` with the shell, as `account`; `extension` is the detail of the address it was found by."""
+
+    text: str
+    account: str
+    extension: str = ""
+
+
+Destination = Mailbox | Remote | File | Command
 
 
 def in_folder(destination: Destination, folder: str) -> Destination:
@@ -51,3 +71,64 @@ def in_folder(destination: Destination, folder: str) -> Destination:
         return Mailbox(kind, f"{home}/{folder[2:].rstrip('/')}", owner, home)
     sign = "/." if destination.kind == "maildir" else ":"
     return Mailbox(destination.kind, f"{destination.path}{sign}{folder}", owner, home)
+
+
+@frozen
+class OwnMailbox:
+    """Whoever the address names: the copy goes to that user's own mailbox, whatever else it stands for."""
+
+
+Fixed = OwnMailbox | File | Command
+"""What is already known of where a copy goes, so that its address is not expanded again."""
+
+
+def fixed_text(fixed: Fixed | None) -> str:
+    """The form in which the spool keeps it; empty for None."""
+    match fixed:
+        case None:
+            return ""
+        case OwnMailbox():
+            return "mailbox"
+        case File(path=path, account=account):
+            return json.dumps(["file", path, account])
+        case Command(text=text, account=account, extension=extension):
+            return json.dumps(["command", text, account, extension])
+
+
+def read_fixed(text: str) -> Fixed | None:
+    """What `fixed_text` wrote. Errors: `ValueError`."""
+    if not text:
+        return None
+    if text == "mailbox":
+        return OwnMailbox()
+    match json.loads(text):
+        case ["file", str(path), str(account)]:
+            return File(path, account)
+        case ["command", str(command), str(account), str(extension)]:
+            return Command(command, account, extension)
+    raise ValueError(f"not a destination: {text[:80]!r}")
+
+
+@frozen
+class Copy:
+    """One copy of a letter that an address stands for.
+
+    `address` is whose copy it is, `path` the addresses it was found by, the first one foremost.
+    `destination` is None where the address is yet to be looked up, else what `fixed` leads to now.
+    """
+
+    address: Address
+    path: tuple[Address, ...]
+    fixed: Fixed | None = None
+    destination: Destination | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for two copies that would end in the same place."""
+        match self.destination:
+            case None | Remote():
+                return f"{self.address.local}@{self.address.domain_key}"
+            case Mailbox(path=place):
+                return place
+            case other:
+                return str(other)

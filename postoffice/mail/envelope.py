@@ -14,6 +14,7 @@ from typing import Literal
 from attrs import frozen
 
 from postoffice.mail.address import Address
+from postoffice.mail.destination import Copy, Fixed
 from postoffice.mail.outcome import Outcome
 
 Body = Literal["7BIT", "8BITMIME"]
@@ -79,7 +80,8 @@ class Recipient:
     """One recipient of a stored letter. `key` names it in the spool; `attempts` counts those that ended.
 
     `due` is when it is to be tried next (epoch seconds); `last` is the reply of its last attempt; `notify`
-    and `orcpt` are as in `ReportRequest`.
+    and `orcpt` are as in `ReportRequest`. A recipient that another one was expanded to has the addresses
+    it was found by in `path`, that of the envelope first, and what is known of where it goes in `fixed`.
     """
 
     key: int
@@ -89,6 +91,8 @@ class Recipient:
     last: str = ""
     notify: str = ""
     orcpt: str = ""
+    fixed: Fixed | None = None
+    path: tuple[Address, ...] = ()
 
 
 @frozen
@@ -115,6 +119,14 @@ class Settlement:
     outcome: Outcome
     due: float = 0.0
     attempted: bool = True
+
+
+@frozen
+class Replacement:
+    """What a recipient, named by its key in the spool, stands for: copies with the time each is due."""
+
+    key: int
+    copies: tuple[tuple[Copy, float], ...]
 
 
 @frozen

@@ -41,18 +41,18 @@ class Newcomers:
         if not client.may_relay:
             self._greylist.forget(client, sender)
 
-    def learn(self, client: Client, envelope: Envelope) -> None:
+    async def learn(self, client: Client, envelope: Envelope) -> None:
         """A letter of the client was stored: whom our users write to may answer without waiting."""
         if not client.may_relay or envelope.sender is None:
             return
         for address in envelope.recipients:
             # Else whoever forges one of our own addresses would pass.
-            if not self._is_local(address):
+            if not await self._is_local(address):
                 self._greylist.wrote_to(address)
 
-    def _is_local(self, address: Address) -> bool:
+    async def _is_local(self, address: Address) -> bool:
         """Whether an address is ours, or may be."""
         try:
-            return self._directory.is_local(address.domain)
+            return await self._directory.is_local(address.domain)
         except Refusal:
             return True

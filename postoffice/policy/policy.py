@@ -30,11 +30,11 @@ IMPOSTOR = Reply(521, (7, 1), "You greet with a name of ours; greet with your ow
 
 @frozen
 class PolicySettings:
-    """`host` is our name; with `smarthost` all mail for elsewhere goes to another host, which knows more."""
+    """`host` is our name; with `forward_all` the host that all mail goes to judges domains of recipients."""
 
     host: str
     checkhelo: bool = False
-    smarthost: bool = False
+    forward_all: bool = False
 
 
 @frozen
@@ -91,7 +91,7 @@ class Policy:
         return None if newcomers is None else await newcomers.judge(client, sender)
 
     async def recipient(self, client: Client, sender: Address | None, address: Address) -> None:
-        if self.settings.smarthost:
+        if self.settings.forward_all:
             return
         name = printable(address.domain, 255)
         match await standing(self._resolver, address.domain):
@@ -107,9 +107,9 @@ class Policy:
         if self._judges.newcomers is not None:
             self._judges.newcomers.begin_anew(client, sender)
 
-    def accepted(self, client: Client, envelope: Envelope) -> None:
+    async def accepted(self, client: Client, envelope: Envelope) -> None:
         if self._judges.newcomers is not None:
-            self._judges.newcomers.learn(client, envelope)
+            await self._judges.newcomers.learn(client, envelope)
 
     async def _is_ours(self, name: str) -> bool:
         """Whether a name from HELO, or an address literal, is one of ours. A failing DNS says nothing."""

@@ -45,16 +45,16 @@ class Senders:
             if self.settings.nodaemon:
                 raise Refusal(NO_DAEMONS)
         elif self.settings.verify_from and client.login is None:
-            if self._directory.is_local(sender.domain):
+            if await self._directory.is_local(sender.domain):
                 await self._check_ours(client, sender)
             else:
                 await self._check_domain(sender.domain)
 
     async def _check_ours(self, client: Client, sender: Address) -> None:
-        if not client.may_relay and not self._directory.is_virtual(sender.domain):
+        if not client.may_relay and not await self._directory.is_virtual(sender.domain):
             raise Refusal(NOT_OURS)
         try:
-            await self._directory.resolve(sender)
+            await self._directory.check(sender)
         except Refusal as refusal:
             if refusal.reply.temporary:
                 raise

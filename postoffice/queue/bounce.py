@@ -122,12 +122,14 @@ class Report:
                 said = f"{one.outcome.where} said: " if one.outcome.where else ""
                 lines += [
                     "",
-                    f"<{_escaped(str(one.recipient.address))}>:",
+                    f"<{_escaped(str(one.recipient.address))}>{_origin(one.recipient)}:",
                     f"    {printable(said + str(one.outcome.reply), 900)}",
                 ]
         for action, how in _SERVED.items():
             served = [
-                f"<{_escaped(str(one.recipient.address))}>" for one in self.told if one.action == action
+                f"<{_escaped(str(one.recipient.address))}>{_origin(one.recipient)}"
+                for one in self.told
+                if one.action == action
             ]
             if served:
                 lines += ["", f"Your message was {how}:", "", *served]
@@ -148,6 +150,8 @@ class Report:
             if one.recipient.orcpt:
                 kind, _, original = one.recipient.orcpt.partition(";")
                 lines.append(f"Original-Recipient: {kind}; {_escaped(decode_xtext(original))}")
+            elif one.recipient.path:
+                lines.append(f"Original-Recipient: {_typed(one.recipient.path[0])}")
             lines += [
                 f"Final-Recipient: {_typed(one.recipient.address)}",
                 f"Action: {one.action}",
@@ -163,6 +167,11 @@ _SERVED = {
     "delivered": "delivered to the mailboxes of these recipients",
     "relayed": "passed on to the mail systems of these recipients, which tell you no more",
 }
+
+
+def _origin(recipient: Recipient) -> str:
+    """Whom the sender wrote to, where that stood for others."""
+    return f" (for {_escaped(str(recipient.path[0]))})" if recipient.path else ""
 
 
 def _typed(address: Address) -> str:

@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from postoffice.interfaces import IContent
-from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.destination import Command, Destination, File, Mailbox, Remote
 from postoffice.mail.envelope import Claim, Recipient
 from postoffice.mail.outcome import Outcome, Postponed
 
@@ -166,7 +166,7 @@ def _width(destination: Destination) -> int:
     match destination:
         case Remote():
             return _REMOTE
-        case Mailbox(kind="mbox"):
+        case Mailbox(kind="mbox") | File():
             return _MBOX
-        case Mailbox():
+        case Mailbox() | Command():
             return _MAILDIR

@@ -1,10 +1,10 @@
 """The queue: what is tried, when, and how many at a time.
 
-Letters come in two ways: intake hands over what it has just stored (`take`), so that it is relayed
-from memory; everything else is claimed from the spool when it is due and there is room. Each
-recipient is resolved again at every attempt; those that share a destination go together, through the
-lane of that destination. An outcome is settled in the spool (`postoffice.queue.settlement`) before
-anything of it is forgotten here.
+Letters come in two ways: intake hands over what it has just stored (`take`), so that it is relayed from
+memory; everything else is claimed from the spool when it is due and there is room. Each recipient is
+resolved again at every attempt (`postoffice.queue.sorting`); those that share a destination go together,
+through the lane of that destination. An outcome is settled in the spool (`postoffice.queue.settlement`)
+before anything of it is forgotten here.
 
 When things fail: whatever a delivery raises postpones its recipients. RFC 5321 section 4.5.4.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from postoffice.interfaces import (
@@ -31,12 +32,13 @@ from postoffice.interfaces import (
     SpoolFull,
 )
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Destination, in_folder
+from postoffice.mail.destination import Destination
 from postoffice.mail.envelope import Claim, Recipient
-from postoffice.mail.outcome import Outcome, Postponed, outcome_of
-from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.outcome import Outcome, Postponed
+from postoffice.mail.reply import Refusal
 from postoffice.queue.lane import Job, Lanes
 from postoffice.queue.settlement import SettlementSettings, Settler
+from postoffice.queue.sorting import BUG, Sorter
 
 # What may be in hand at once; the rest waits in the spool.
 LETTERS_IN_HAND = 2000
@@ -52,8 +54,6 @@ CROWDED = 60.0
 # Seconds that always pass before the spool is looked into again.
 SHORTEST = 0.05
 NEVER = 3650 * 86400.0
-
-BUG = Reply(451, (3, 0), "Delivery failed for an unforeseen reason, it will be tried again")
 
 
 @frozen
@@ -123,14 +123,20 @@ class Scheduler:
             clock,
             random,
         )
+        self._sorter = Sorter(self, directory, self._settler, journal, self._pause)
 
     def adapt(self, directory: IDirectory, settings: QueueSettings) -> None:
         """Take over another directory and other settings, for what begins from now on."""
         self.directory, self.settings = directory, settings
+        self._sorter.directory = directory
         self._settler.settings = _settlement(settings)
         self._lanes.adapt(settings.waits[0])
 
     # For the doors.
+
+    @property
+    def immediate(self) -> bool:
+        return self.settings.immediate
 
     def first_due(self, local: bool) -> float:
         """Local mail and, with `immediate`, all mail is due at once; else at the next queue run."""
@@ -142,9 +148,9 @@ class Scheduler:
             return now + NEVER
         return self._began + ((now - self._began) // period + 1) * period
 
-    def _first_due_to(self, address: Address) -> float:
+    async def _first_due_to(self, address: Address) -> float:
         try:
-            local = self.directory.is_local(address.domain)
+            local = self.settings.immediate or await self.directory.is_local(address.domain)
         except Refusal:
             # It is resolved again when it is tried.
             local = True
@@ -262,26 +268,29 @@ class Scheduler:
 
     async def _sort(self, hand: _Hand) -> None:
         """Find out where each recipient goes, and put each destination's share into its lane."""
-        groups: dict[Destination, list[Recipient]] = {}
-        refused: dict[int, Outcome] = {}
-        folder = hand.claim.letter.folder
-        for recipient in hand.claim.recipients:
-            try:
-                found = await self.directory.resolve(recipient.address)
-            except Refusal as refusal:
-                refused[recipient.key] = outcome_of(refusal.reply)
-            except Exception as error:
-                self.journal.error(f"cannot resolve {recipient.address}", error)
-                refused[recipient.key] = Postponed(BUG)
-            else:
-                groups.setdefault(in_folder(found, folder), []).append(recipient)
-        for destination, recipients in groups.items():
+        sorted_out = await self._sorter.sort(hand.claim)
+        if sorted_out is None:
+            self._let_go(hand, hand.left)
+            return
+        hand.claim = sorted_out.claim
+        hand.left = len(hand.claim.recipients)
+        if not hand.left:
+            self._let_go(hand, 0)
+            return
+        for count, (destination, recipients) in enumerate(sorted_out.groups.items(), 1):
             for at in range(0, len(recipients), RECIPIENTS_AT_ONCE):
                 share = tuple(recipients[at : at + RECIPIENTS_AT_ONCE])
                 await self._assign(hand, Job(hand.claim, hand.content, destination, share))
+            if count % RECIPIENTS_AT_ONCE == 0:
+                await self._pause()
+        refused = sorted_out.refused
         if refused:
             unknown = [recipient for recipient in hand.claim.recipients if recipient.key in refused]
             await self._settle(hand, unknown, refused, None)
+
+    async def _pause(self) -> None:
+        """Let others work."""
+        await deferLater(self.clock, 0)
 
     async def _assign(self, hand: _Hand, job: Job) -> None:
         """Put a job into its lane; postpone it where that is dead, and give it back where it is full."""

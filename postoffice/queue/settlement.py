@@ -12,10 +12,12 @@ not delivered again; a claim that is not ours any more is logged and left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from random import Random
+from typing import TypeVar
 
 from attrs import frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
@@ -30,12 +32,14 @@ from postoffice.interfaces import (
 )
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Remote
-from postoffice.mail.envelope import Claim, Recipient, ReportRequest, Settlement
+from postoffice.mail.envelope import Claim, Recipient, Replacement, ReportRequest, Settlement
 from postoffice.mail.header import read_headers
 from postoffice.mail.outcome import Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply
 from postoffice.queue.backoff import wait
 from postoffice.queue.bounce import Report, Told, is_told
+
+T = TypeVar("T")
 
 # The wait, in seconds, before a spool that could not record an outcome is asked again.
 SPOOL_RETRY = 2.0
@@ -62,7 +66,7 @@ class Settler:
         spool: ISpool,
         journal: IJournal,
         settings: SettlementSettings,
-        first_due: Callable[[Address], float],
+        first_due: Callable[[Address], Awaitable[float]],
         clock: IReactorTime,
         random: Random,
     ) -> None:
@@ -119,6 +123,15 @@ class Settler:
         settlements = [Settlement(recipient.key, outcome, due, attempted=False) for recipient in recipients]
         await self._record(claim, settlements, None)
 
+    async def expand(
+        self, claim: Claim, replacements: Sequence[Replacement], standing: Sequence[str]
+    ) -> Claim | None:
+        """Put copies in the place of recipients; the claim as it is then, None if it is not ours any more."""
+        try:
+            return await self._insist(claim, lambda: self.spool.expand(claim, replacements, standing))
+        except StaleClaim:
+            return None
+
     def _judge(self, received: float, outcome: Outcome, now: float) -> Outcome:
         """A postponement past the lifetime of the letter is a failure (RFC 5321 section 4.5.4.1)."""
         lifetime = self.settings.lifetime
@@ -152,7 +165,7 @@ class Settler:
         )
         new = NewLetter(
             sender=None,
-            recipients=((sender, self.first_due(sender)),),
+            recipients=((sender, await self.first_due(sender)),),
             body="8BITMIME" if report.eight_bit else "7BIT",
             received=report.now,
             client=f"bounce of {letter.id}",
@@ -183,18 +196,24 @@ class Settler:
     async def _record(
         self, claim: Claim, settlements: Sequence[Settlement], bounce: tuple[NewLetter, bytes] | None
     ) -> bool:
-        """Settle in the spool, as often as it takes; whether the claim was still ours."""
+        """Settle in the spool; whether the claim was still ours."""
+        try:
+            await self._insist(claim, lambda: self.spool.settle(claim, settlements, bounce))
+        except StaleClaim:
+            return False
+        return True
+
+    async def _insist(self, claim: Claim, step: Callable[[], Deferred[T]]) -> T:
+        """Ask the spool as often as it takes. Errors: `StaleClaim`, which was told."""
         while True:
             try:
-                await self.spool.settle(claim, settlements, bounce)
+                return await step()
             except StaleClaim as error:
                 self.journal.warning(f"the outcome for {claim.letter.id} was not recorded: {error}")
-                return False
+                raise
             except (SpoolFull, SpoolFailed) as error:
                 self.journal.warning(f"the outcome for {claim.letter.id} waits for the spool: {error}")
                 await deferLater(self.clock, SPOOL_RETRY)
-            else:
-                return True
 
 
 def _span(seconds: float) -> str:

@@ -14,7 +14,7 @@ and 6.3; RFC 5322 section 3.6.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import formataddr
 
 from attrs import frozen
@@ -32,6 +32,7 @@ from postoffice.interfaces import (
     SpoolFailed,
     SpoolFull,
 )
+from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Claim, Envelope
 from postoffice.mail.header import Headers, date, read_headers, received
@@ -260,12 +261,11 @@ class Incoming:
     async def _commit(self) -> None:
         intake, draft = self._intake, self._draft
         assert draft is not None
-        queue, local = intake.queue, intake.directory.is_local
-        due = {is_local: queue.first_due(is_local) for is_local in (True, False)}
+        queue = intake.queue
         envelope = self.envelope
         new = NewLetter(
             sender=envelope.sender,
-            recipients=tuple((address, due[local(address.domain)]) for address in envelope.recipients),
+            recipients=await self._first_due(envelope.recipients),
             body=envelope.body,
             received=self._now,
             client=str(self._client),
@@ -280,6 +280,23 @@ class Incoming:
         self._draft = None
         self._dues = {when for _, when in new.recipients}
         intake.journal.accepted(self.id, envelope, self.size, self._client)
+
+    async def _first_due(self, recipients: Sequence[Address]) -> tuple[tuple[Address, float], ...]:
+        """Each recipient with the time at which it is to be tried first."""
+        queue, directory = self._intake.queue, self._intake.directory
+        here = queue.first_due(True)
+        if queue.immediate:
+            return tuple((address, here) for address in recipients)
+        elsewhere = queue.first_due(False)
+        found: list[tuple[Address, float]] = []
+        for address in recipients:
+            try:
+                local = await directory.is_local(address.domain)
+            except Refusal:
+                # It is looked up again when it is tried.
+                local = True
+            found.append((address, here if local else elsewhere))
+        return tuple(found)
 
 
 def _free_octets(directory: str) -> int:

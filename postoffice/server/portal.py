@@ -23,7 +23,6 @@ from zope.interface import Attribute, Interface, implementer
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Mailbox
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.server.throttle import Throttle, Throttled
 from postoffice.smtp.sasl import INVALID, Credentials
@@ -52,15 +51,7 @@ class MailUser:
         self._directory = directory
 
     async def owns(self, address: Address) -> bool:
-        try:
-            if not self._directory.is_local(address.domain):
-                return False
-            destination = await self._directory.resolve(address)
-        except Refusal as refusal:
-            if refusal.reply.temporary:
-                raise
-            return False
-        return isinstance(destination, Mailbox) and destination.owner.lower() == self.login.lower()
+        return await self._directory.owns(self.login, address)
 
 
 @implementer(IRealm)

@@ -382,8 +382,8 @@ class Session:
                 raise Refusal(TOO_MANY_RECIPIENTS, f"more than {limit} in one transaction")
             # A client may send all it has before it hears of the limit, but not without end.
             return TOO_MANY_RECIPIENTS if transaction.over <= limit else TOO_MANY_ERRORS
-        if self.directory.is_local(address.domain):
-            await self._resolve(transaction, address)
+        if await self.directory.accepts(address.domain):
+            await self._check(transaction, address)
         elif self.client.may_relay or self.settings.open_relay:
             await self.policy.recipient(self.client, transaction.sender, address)
         else:
@@ -391,10 +391,10 @@ class Session:
         transaction.add(event, self.client.may_relay)
         return RECIPIENT_OK
 
-    async def _resolve(self, transaction: Transaction, address: Address) -> None:
+    async def _check(self, transaction: Transaction, address: Address) -> None:
         """An address of ours: does it exist?"""
         try:
-            await self.directory.resolve(address)
+            await self.directory.check(address)
         except Refusal as refusal:
             if refusal.reply.permanent:
                 self.policy.wrong_number(self.client, transaction.sender)
@@ -458,7 +458,7 @@ class Session:
             incoming = self._arrived(event.defect)
             letter_id = await incoming.finish()
             self.stored = incoming
-            self.policy.accepted(self.client, incoming.envelope)
+            await self.policy.accepted(self.client, incoming.envelope)
         finally:
             self._drop_transaction()
         return Reply(250, (0, 0), f"OK, queued as {letter_id}")

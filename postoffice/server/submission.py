@@ -33,7 +33,7 @@ class Submission:
 
     async def finish(self) -> str:
         letter_id = await self._incoming.finish()
-        self._policy.accepted(self._client, self._incoming.envelope)
+        await self._policy.accepted(self._client, self._incoming.envelope)
         self._incoming.pass_on()
         return letter_id
 
@@ -83,8 +83,7 @@ class LocalOffice:
         refused: list[tuple[Address, Reply]] = []
         for address in recipients:
             try:
-                if self._directory.is_local(address.domain):
-                    await self._directory.resolve(address)
+                await self._directory.check(address)
             except Refusal as refusal:
                 refused.append((address, refusal.reply))
             else:

@@ -28,7 +28,7 @@ from postoffice.config.places import LogTarget
 from postoffice.interfaces import IJournal
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.destination import Command, Copy, Destination, File, Mailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply, legible, printable
@@ -379,6 +379,19 @@ class Journal:
             reply=str(outcome.reply),
         )
 
+    def expanded(self, letter: Letter, recipient: Recipient, copies: Sequence[Copy]) -> None:
+        to = [path(copy.address) for copy in copies[:_MOST_NAMED]]
+        more = f" and {len(copies) - len(to)} more" if len(copies) > len(to) else ""
+        self._note(
+            "info",
+            "expanded",
+            f"{letter.id}: {path(recipient.address)} stands for {', '.join(to)}{more}",
+            id=letter.id,
+            recipient=path(recipient.address),
+            copies=to,
+            count=len(copies),
+        )
+
     def bounced(self, letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         self._note(
             "info",
@@ -460,6 +473,9 @@ class Journal:
                 self._dropped += len(batch)
 
 
+# Addresses that one line of the log tells.
+_MOST_NAMED = 20
+
 _VERBS: dict[type, tuple[str, Level]] = {
     Delivered: ("deliver", "info"),
     Postponed: ("postpone", "notice"),
@@ -473,5 +489,9 @@ def _where(destination: Destination | None) -> str:
             return f"{kind} {where}"
         case Remote(domain=domain):
             return f"smtp {domain}"
+        case File(path=where):
+            return f"file {where}"
+        case Command(text=text):
+            return printable(f"|{text}")
         case None:
             return "nowhere"

@@ -15,10 +15,12 @@ from zope.interface import implementer
 
 from postoffice.interfaces import IContent, IDraft, ISpool, NewLetter, SpoolFailed, SpoolFull, StaleClaim
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Claim, Entry, Letter, Recipient, ReportRequest, Settlement
+from postoffice.mail.destination import Copy
+from postoffice.mail.envelope import Claim, Entry, Letter, Recipient, Replacement, ReportRequest, Settlement
 from postoffice.mail.outcome import Postponed
 from postoffice.spool import names
 from postoffice.spool.content import HeldContent
+from postoffice.spool.expansion import Copies
 from postoffice.spool.schema import ATTEMPTS
 
 
@@ -41,6 +43,7 @@ class _Stored:
     slots: dict[int, _Slot]
     held: bool = False
     attempts: list[tuple[float, Address, str]] = field(factory=list)
+    known: set[str] = field(factory=set)
 
 
 @define
@@ -221,6 +224,29 @@ class MemorySpool:
             slot.recipient = evolve(slot.recipient, attempts=slot.recipient.attempts + 1, last=reply)
             stored.attempts.append((self._clock.seconds(), slot.recipient.address, reply))
             del stored.attempts[:-ATTEMPTS]
+
+    def expand(
+        self, claim: Claim, replacements: Sequence[Replacement], standing: Sequence[str]
+    ) -> Deferred[Claim]:
+        """Put copies in the place of recipients."""
+        stored = self.shelf.letters.get(claim.letter.id)
+        if stored is None or not all(self._current(claim, replacement.key) for replacement in replacements):
+            return fail(StaleClaim(f"{claim.letter.id}: the claim is not current any more"))
+        waiting = (slot.recipient for slot in stored.slots.values() if slot.token is None)
+        stored.known.update(Copy(one.address, ()).key for one in waiting if one.fixed is None)
+        stored.known.update(standing)
+        copies = Copies(claim, iter(self.shelf.key, 0), stored.known)
+        for replacement in replacements:
+            copies.add(replacement)
+            del stored.slots[replacement.key]
+        now = self._clock.seconds()
+        for recipient in copies.fresh:
+            slot = stored.slots[recipient.key] = _Slot(recipient, recipient.due)
+            if recipient.due <= now:
+                slot.token, slot.node, slot.ready = claim.token, self._node, now + self._lease
+        if not stored.slots:
+            del self.shelf.letters[claim.letter.id]
+        return succeed(copies.claim(now))
 
     def next_due(self) -> Deferred[float | None]:
         """The earliest moment at which `claim` will find something."""

@@ -22,7 +22,8 @@ settled                 no row; the letter goes with the last one
 claims are found by one index. The key of a recipient is that of its letter times 2**20 plus its
 place: the recipients of a letter are one range of the table and need no second index.
 
-A letter has at most `ATTEMPTS` rows in attempt, the latest.
+A letter has at most `ATTEMPTS` rows in attempt, the latest. Where recipients were expanded, `copy` names
+whatever the letter was or will be delivered to, so that nobody gets it twice; it goes with the letter.
 
 A spool of an older program is upgraded when it is opened. Columns are only ever added, at the end and with a
 default that says of a row what the older program meant, so rows stay as they are and keep their version.
@@ -33,12 +34,18 @@ from __future__ import annotations
 import apsw
 
 APPLICATION = 0x506F7374
-TABLES = 2
-RECORD = 2
+TABLES = 3
+RECORD = 3
 PAGE = 4096
 PLACES = 20
 ATTEMPTS = 50
 OLDEST_SQLITE = 3051003
+
+_COPY = """
+CREATE TABLE copy (
+    letter INTEGER NOT NULL, version INTEGER NOT NULL, name TEXT NOT NULL, PRIMARY KEY (letter, name)
+) STRICT, WITHOUT ROWID;
+"""
 
 _CREATE = f"""
 CREATE TABLE letter (
@@ -55,13 +62,15 @@ CREATE TABLE recipient (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, local TEXT NOT NULL, domain TEXT NOT NULL,
     due REAL NOT NULL, attempts INTEGER NOT NULL, last TEXT NOT NULL, held INTEGER NOT NULL,
     ready REAL NOT NULL, node INTEGER, token INTEGER,
-    notify TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT ''
+    notify TEXT NOT NULL DEFAULT '', orcpt TEXT NOT NULL DEFAULT '',
+    fixed TEXT NOT NULL DEFAULT '', path TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX ready ON recipient (ready) WHERE held = 0;
 CREATE TABLE attempt (
     letter INTEGER NOT NULL, number INTEGER NOT NULL, version INTEGER NOT NULL, at REAL NOT NULL,
     local TEXT NOT NULL, domain TEXT NOT NULL, reply TEXT NOT NULL, PRIMARY KEY (letter, number)
 ) STRICT, WITHOUT ROWID;
+{_COPY}
 CREATE TABLE node (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, name TEXT NOT NULL UNIQUE, incarnation INTEGER NOT NULL
 ) STRICT;
@@ -77,7 +86,12 @@ ALTER TABLE letter ADD COLUMN envid TEXT NOT NULL DEFAULT '';
 ALTER TABLE letter ADD COLUMN folder TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipient ADD COLUMN notify TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipient ADD COLUMN orcpt TEXT NOT NULL DEFAULT '';
-"""
+""",
+    2: f"""
+ALTER TABLE recipient ADD COLUMN fixed TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN path TEXT NOT NULL DEFAULT '';
+{_COPY}
+""",
 }
 """What makes tables of each older version those of the next."""
 

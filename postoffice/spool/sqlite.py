@@ -20,9 +20,10 @@ from zope.interface import implementer
 
 from postoffice.interfaces import IContent, IDraft, ISpool, NewLetter, SpoolDamaged, SpoolFailed
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Claim, Entry, Settlement
+from postoffice.mail.envelope import Claim, Entry, Replacement, Settlement
 from postoffice.spool import names, schema
 from postoffice.spool.content import FileContent, Outgoing, trouble
+from postoffice.spool.expansion import expand
 from postoffice.spool.home import Home
 from postoffice.spool.reader import Reader
 from postoffice.spool.store import Place, Store
@@ -207,6 +208,12 @@ class SqliteSpool:
     ) -> Deferred[None]:
         """Record how attempts ended."""
         return self._hand_in(Settle(Deferred(), claim, settlements, bounce))
+
+    def expand(
+        self, claim: Claim, replacements: Sequence[Replacement], standing: Sequence[str]
+    ) -> Deferred[Claim]:
+        """Put copies in the place of recipients."""
+        return self._ask(lambda store: expand(store, claim, replacements, standing))
 
     def next_due(self) -> Deferred[float | None]:
         """The earliest moment at which `claim` will find something."""

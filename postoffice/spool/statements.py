@@ -5,10 +5,12 @@ Statements that many letters need come in three lengths, for 32, 8 and 1 rows; `
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from postoffice.mail.address import Address
+from postoffice.mail.destination import read_fixed
 from postoffice.mail.envelope import Letter, Recipient
 from postoffice.spool.schema import PLACES, RECORD
 
@@ -19,7 +21,7 @@ STEPS = (32, 8, 1)
 
 LETTER_FIELDS = "id, sender_local, sender_domain, body, size, received, client, smtputf8, ret, envid, folder"
 LETTER_WIDTH = LETTER_FIELDS.count(",") + 1
-RECIPIENT_FIELDS = "key, local, domain, due, attempts, last, notify, orcpt"
+RECIPIENT_FIELDS = "key, local, domain, due, attempts, last, notify, orcpt, fixed, path"
 
 
 def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
@@ -29,7 +31,9 @@ def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
 
 LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
 CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
-RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?)")
+RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, '', '')")
+EXPANDED = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, ?, ?)")
+COPY = texts("INSERT OR IGNORE INTO copy VALUES ", f"(?, {RECORD}, ?)")
 SERVED = {
     count: "DELETE FROM recipient WHERE key IN (KEYS) AND token IN (KEYS)".replace(
         "KEYS", ", ".join("?" * count)
@@ -44,6 +48,7 @@ EMPTY = texts(
 )
 NO_CONTENT = texts("DELETE FROM content WHERE key IN (", "?", ")")
 NO_ATTEMPT = texts("DELETE FROM attempt WHERE letter IN (", "?", ")")
+NO_COPY = texts("DELETE FROM copy WHERE letter IN (", "?", ")")
 POSTPONE = (
     "UPDATE recipient SET due = ?1, ready = ?1, attempts = attempts + ?2, last = coalesce(?3, last),"
     " node = NULL, token = NULL WHERE key = ?4 AND token = ?5 RETURNING local, domain"
@@ -65,7 +70,21 @@ def letter_of(row: Row) -> Letter:
 
 def recipient_of(row: Row) -> Recipient:
     """The recipient whose `RECIPIENT_FIELDS` a row is."""
-    return Recipient(row[0], Address(row[1], row[2]), *row[3:])
+    key, local, domain, due, attempts, last, notify, orcpt, fixed, way = row
+    address = Address(local, domain)
+    if not fixed and not way:
+        return Recipient(key, address, due, attempts, last, notify, orcpt)
+    return Recipient(key, address, due, attempts, last, notify, orcpt, read_fixed(fixed), read_way(way))
+
+
+def way_text(path: Sequence[Address]) -> str:
+    """The addresses by which a recipient was found, in the form the spool keeps them."""
+    return json.dumps([[address.local, address.domain] for address in path]) if path else ""
+
+
+def read_way(text: str) -> tuple[Address, ...]:
+    """What `way_text` wrote."""
+    return tuple(Address(local, domain) for local, domain in json.loads(text)) if text else ()
 
 
 def portions(rows: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:

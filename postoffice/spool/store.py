@@ -51,6 +51,7 @@ class Store:
         self.changes = connection.changes
         self.seconds = place.seconds
         self.node = node
+        self.lease = place.lease
         self.unused: list[str] = []
         self._place = place
         self._last_key = 0
@@ -106,14 +107,15 @@ class Store:
             case Call():
                 return work.function(self)
 
-    def _rows(self, texts: dict[int, str], rows: Sequence[Row]) -> None:
+    def rows(self, texts: dict[int, str], rows: Sequence[Row]) -> None:
+        """Carry out a statement for many rows."""
         for count, portion in sql.portions(rows):
             self.execute(texts[count], [value for row in portion for value in row])
 
     def insert(self, works: Sequence[Insert]) -> None:
         """Store letters, claimed where that was asked; sets what the works are answered with."""
         now = self.seconds()
-        until = now + self._place.lease
+        until = now + self.lease
         # The highest key is asked for each time because other nodes insert too; one that was given
         # since the start is not given again, so that nobody confuses two letters of this run.
         ((highest,),) = self.execute("SELECT max(key) FROM letter")
@@ -168,9 +170,9 @@ class Store:
                 claim = Claim(new.stored(letter_id, work.size), tuple(taken), token)
                 work.value = (claim, self._content(work.file, work.size, work.data))
         self._last_key = key
-        self._rows(sql.LETTER, letters)
-        self._rows(sql.CONTENT, contents)
-        self._rows(sql.RECIPIENT, recipients)
+        self.rows(sql.LETTER, letters)
+        self.rows(sql.CONTENT, contents)
+        self.rows(sql.RECIPIENT, recipients)
 
     def _content(self, file: str | None, size: int, data: bytes | None) -> IContent:
         if file is not None:
@@ -194,7 +196,7 @@ class Store:
                 gone.append(key)
                 if file is not None:
                     self.unused.append(file)
-        for texts in (sql.NO_CONTENT, sql.NO_ATTEMPT):
+        for texts in (sql.NO_CONTENT, sql.NO_ATTEMPT, sql.NO_COPY):
             for count, portion in sql.portions(gone):
                 self.execute(texts[count], portion)
 
@@ -245,7 +247,7 @@ class Store:
     def _take(self, key: int, now: float) -> ClaimedLetter:
         token = names.token(self._place.random)
         rows: list[Row] = self.execute(
-            sql.TAKE, (now + self._place.lease, self.node, token, *span(key), now)
+            sql.TAKE, (now + self.lease, self.node, token, *span(key), now)
         ).fetchall()
         recipients = tuple(map(sql.recipient_of, sorted(rows)))
         ((*fields, file, data),) = self.execute(sql.READ, (key,))
@@ -254,7 +256,7 @@ class Store:
 
     def renew(self, claims: Sequence[Claim]) -> None:
         """Lengthen the lease of claims that are current."""
-        until = self.seconds() + self._place.lease
+        until = self.seconds() + self.lease
         for claim in claims:
             # One statement for each letter, however many recipients it has: commits wait meanwhile.
             keys = span(claim.recipients[0].key >> PLACES)

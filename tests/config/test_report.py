@@ -30,16 +30,16 @@ class Report(SynchronousTestCase):
         self.assertEqual({option.name for option in OPTIONS} - named, set())
 
     def test_warnings(self) -> None:
-        settings = Settings.from_text("size=1\nmxpool=1\nrelay\nauth-plaintext\n", "f.cf")
+        settings = Settings.from_text("size=1\nhistory=1\nrelay\nauth-plaintext\n", "f.cf")
         self.assertEqual(
             warnings(settings),
             [
-                "f.cf:2: mxpool: not yet available; it has no effect",
+                "f.cf:2: history: not yet available; it has no effect",
                 "f.cf:3: relay: anybody may send mail through this server",
                 "f.cf:4: auth-plaintext: whoever is between clients and us may read their passwords",
             ],
         )
-        self.assertIn("# warning: f.cf:2: mxpool", report(settings))
+        self.assertIn("# warning: f.cf:2: history", report(settings))
         self.assertEqual(warnings(Settings.from_text("", "f.cf")), [])
 
 

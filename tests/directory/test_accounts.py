@@ -68,23 +68,24 @@ class VirtualUsersTests(SynchronousTestCase):
 
     def test_without_case_as_the_file_spells_it(self) -> None:
         self.write("# users\nalice:$2y$05$abc:more\nBob.Smith:{SHA}xyz=\n\n")
-        self.assertEqual(self.users.find("ALICE", DOMAIN), "alice")
-        self.assertEqual(self.users.find("bob.smith", DOMAIN), "Bob.Smith")
-        self.assertIsNone(self.users.find("carol", DOMAIN))
-        self.assertIsNone(self.users.find("", DOMAIN))
-        self.assertIsNone(self.users.find("alice", OurDomain("example.com", virtual=True)))
+        self.assertEqual(self.successResultOf(self.users.find("ALICE", DOMAIN)), "alice")
+        self.assertEqual(self.successResultOf(self.users.find("bob.smith", DOMAIN)), "Bob.Smith")
+        self.assertIsNone(self.successResultOf(self.users.find("carol", DOMAIN)))
+        self.assertIsNone(self.successResultOf(self.users.find("", DOMAIN)))
+        elsewhere = OurDomain("example.com", virtual=True)
+        self.assertIsNone(self.successResultOf(self.users.find("alice", elsewhere)))
         self.assertEqual(self.warnings, [])
 
     def test_read_again_when_changed(self) -> None:
         self.write("alice:x\n")
-        self.assertEqual(self.users.find("alice", DOMAIN), "alice")
+        self.assertEqual(self.successResultOf(self.users.find("alice", DOMAIN)), "alice")
         self.write("bob:x\n")
-        self.assertIsNone(self.users.find("alice", DOMAIN))
-        self.assertEqual(self.users.find("bob", DOMAIN), "bob")
+        self.assertIsNone(self.successResultOf(self.users.find("alice", DOMAIN)))
+        self.assertEqual(self.successResultOf(self.users.find("bob", DOMAIN)), "bob")
 
     def test_mistakes_name_the_line_and_no_secret(self) -> None:
         self.write("alice:x\n")
-        self.users.find("alice", DOMAIN)
+        self.successResultOf(self.users.find("alice", DOMAIN))
         for line, problem in (
             ("$2y$SECRET", "not of the form user:hash"),
             ("bob:", "not of the form user:hash"),
@@ -94,8 +95,8 @@ class VirtualUsersTests(SynchronousTestCase):
             (f"{'b' * 65}:$2y$SECRET", f"{'b' * 64!r} cannot be the name of a user"),
         ):
             self.write(f"alice:x\n{line}\nbob:x\n")
-            self.assertEqual(self.users.find("alice", DOMAIN), "alice")
-            self.assertIsNone(self.users.find("bob", DOMAIN))
+            self.assertEqual(self.successResultOf(self.users.find("alice", DOMAIN)), "alice")
+            self.assertIsNone(self.successResultOf(self.users.find("bob", DOMAIN)))
             self.assertEqual(
                 self.warnings[-1], f"{self.file}:2: {problem}; the last good version stays in use"
             )
@@ -109,4 +110,4 @@ class VirtualUsersTests(SynchronousTestCase):
 
     def test_never_readable(self) -> None:
         self.write(b"\xff\xfe\n")
-        self.assertRaises(Unreadable, self.users.find, "alice", DOMAIN)
+        self.failureResultOf(self.users.find("alice", DOMAIN), Unreadable)

@@ -19,6 +19,7 @@ from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
 from postoffice.mail.reply import Refusal
 from postoffice.watched import Watch
+from tests.directory.support import no_exchange
 from tests.doubles import PlainHashes
 
 NAMES = LocalNames("mail.example.com", ("example.com",), mailname="/nonexistent")
@@ -37,7 +38,7 @@ class Case(SynchronousTestCase):
         self.warnings: list[str] = []
         self.clock = Clock()
         watch = Watch(self.clock.seconds, self.warnings.append)
-        self.domains = Domains(NAMES, self.directory, frozenset, watch)
+        self.domains = Domains(NAMES, self.directory, frozenset, watch, no_exchange())
         self.users = VirtualUsers(self.directory, watch)
         self.checker: ICredentialsChecker = VirtualPasswords(
             self.domains, self.users, self.hashes, self.at_once
@@ -123,7 +124,8 @@ class Virtual(Case):
         refusal = self.failureResultOf(self.check("alice@example.org", "one"), Refusal).value
         self.assertEqual((refusal.reply.code, refusal.reply.status), (454, "4.7.0"))
         self.write("domains.cf", "nonsense\n")
-        domains = Domains(NAMES, self.directory, frozenset, Watch(Clock().seconds, self.warnings.append))
+        watch = Watch(Clock().seconds, self.warnings.append)
+        domains = Domains(NAMES, self.directory, frozenset, watch, no_exchange())
         self.checker = VirtualPasswords(domains, self.users, self.hashes, self.at_once)
         self.assertEqual(self.failureResultOf(self.check("a@b", "one"), Refusal).value.reply.code, 454)
         self.assertTrue(domains.any_virtual())
@@ -137,7 +139,8 @@ class Virtual(Case):
 
     def test_D6_nothing_shows_a_hash(self) -> None:
         self.successResultOf(self.check("alice@example.org", "one"))
-        (user, *_) = self.users.all(self.domains.find("example.org")).values()  # type: ignore[arg-type]
+        domain = self.successResultOf(self.domains.find("example.org"))
+        (user, *_) = self.successResultOf(self.users.all(domain)).values()
         self.assertNotIn("hash", repr(user))
         self.write("Example.ORG/passwd", "alice:hash of one\nalice:hash of two\n")
         self.clock.advance(2)
@@ -149,7 +152,7 @@ class Virtual(Case):
     def test_whether_there_are_any(self) -> None:
         self.assertTrue(self.domains.any_virtual())
         watch = Watch(Clock().seconds, self.warnings.append)
-        self.assertFalse(Domains(NAMES, "/nonexistent", frozenset, watch).any_virtual())
+        self.assertFalse(Domains(NAMES, "/nonexistent", frozenset, watch, no_exchange()).any_virtual())
 
 
 class System(Case):

@@ -27,7 +27,8 @@ Kind = Literal["maildir", "mbox"]
 def settings(directory: Path, kind: Kind = "maildir", port: int | None = None) -> list[str]:
     """The lines of a configuration file whose every path is in `directory`.
 
-    Senders are not looked up, since most tests have no DNS, and the machine may be busy.
+    Senders are not looked up, and a relay-host takes what the DNS says nothing of, since most tests have no
+    DNS, and the machine may be busy.
     """
     place = f"{kind}:{directory}/mail/%d" + ("/%u" if kind == "maildir" else "")
     return [
@@ -40,15 +41,18 @@ def settings(directory: Path, kind: Kind = "maildir", port: int | None = None) -
         f"vmailbox={place}",
         f"mailbox=maildir:{directory}/mail/%u",
         f"access={directory}/hosts.allow,{directory}/hosts.deny",
+        f"aliases={directory}/aliases",
         "verify-from=0",
+        "forward-all=1",
         "load=0",
         "log=stderr",
     ]
 
 
 def furnish(directory: Path, users: Mapping[str, Sequence[str]] = USERS) -> None:
-    """The virtual domains with their users, `name` or `name:hash`, and a directory for mail."""
+    """The virtual domains with their users, `name` or `name:hash`; an alias file; a directory for mail."""
     (directory / "mail").mkdir(parents=True, exist_ok=True)
+    (directory / "aliases").touch()
     for domain, names in users.items():
         passwd = directory / "virtual" / domain / "passwd"
         passwd.parent.mkdir(parents=True)

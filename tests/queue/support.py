@@ -12,7 +12,7 @@ from zope.interface import implementer
 from postoffice.interfaces import IContent, IDelivery, IDirectory, IJournal, NewLetter
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Destination, Mailbox, Remote
+from postoffice.mail.destination import Copy, Destination, Fixed, Mailbox, OwnMailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Refusal, Reply
@@ -28,24 +28,63 @@ WAITS = (300, 900, 3600)
 
 @implementer(IDirectory)
 class Directory:
-    """example.org is ours, with a Maildir for every name but `nobody`; `unknown` cannot be looked up."""
+    """example.org is ours, with a Maildir for every name but `nobody`; `unknown` cannot be looked up.
 
-    def is_local(self, domain: str) -> bool:
-        return domain.lower() in ("", "example.org")
+    `lists` gives what some names stand for.
+    """
 
-    def is_virtual(self, domain: str) -> bool:
+    def __init__(self) -> None:
+        self.lists: dict[str, tuple[str, ...]] = {}
+        # Names that lists leave to be looked up, and whether `unknown` can be by now.
+        self.onward = {"nobody", "unknown"}
+        self.known = False
+
+    async def is_local(self, domain: str) -> bool:
+        return _is_local(domain)
+
+    async def is_virtual(self, domain: str) -> bool:
         return domain.lower() == "example.org"
 
-    def resolve(self, address: Address) -> Deferred[Destination]:
+    async def accepts(self, domain: str) -> bool:
+        return _is_local(domain)
+
+    async def owns(self, login: str, address: Address) -> bool:
+        try:
+            found = await self.resolve(address)
+        except Refusal as refusal:
+            if refusal.reply.temporary:
+                raise
+            return False
+        return isinstance(found, Mailbox) and found.owner.lower() == login.lower()
+
+    async def check(self, address: Address) -> None:
+        await self.resolve(address)
+
+    async def resolve(
+        self, address: Address, fixed: Fixed | None = None, path: Sequence[Address] = ()
+    ) -> Destination | tuple[Copy, ...]:
         if address.local == "nobody":
             raise Refusal(Reply(550, (1, 1), "No such user here"))
-        if address.local == "unknown":
+        if address.local == "unknown" and not self.known:
             raise Refusal(Reply(451, (4, 3), "try again"))
         if address.local == "bug":
             raise ZeroDivisionError
-        if self.is_local(address.domain):
-            return succeed(Mailbox("maildir", f"/mail/{address.local}", address.local))
-        return succeed(Remote(address.domain))
+        if not _is_local(address.domain):
+            return Remote(address.domain)
+        if fixed is None and address.local in self.lists:
+            return tuple(self._copy(one, (*path, address)) for one in self.lists[address.local])
+        return Mailbox("maildir", f"/mail/{address.local}", address.local)
+
+    def _copy(self, text: str, path: tuple[Address, ...]) -> Copy:
+        local, _, domain = text.partition("@")
+        if domain != "example.org" or local in self.onward:
+            return Copy(Address(local, domain), path)
+        mailbox = Mailbox("maildir", f"/mail/{local}", local)
+        return Copy(Address(local, domain), path, OwnMailbox(), mailbox)
+
+
+def _is_local(domain: str) -> bool:
+    return domain.lower() in ("", "example.org")
 
 
 @implementer(IDelivery)
@@ -128,6 +167,11 @@ class Journal:
     ) -> None:
         self.facts.append((type(outcome).__name__.lower(), str(recipient.address)))
 
+    def expanded(self, letter: Letter, recipient: Recipient, copies: Sequence[Copy]) -> None:
+        self.facts.append(
+            ("expanded", f"{recipient.address}: {', '.join(str(copy.address) for copy in copies)}")
+        )
+
     def bounced(self, letter: Letter, bounce_id: str, recipients: Sequence[Address]) -> None:
         self.facts.append(("bounced", ", ".join(map(str, recipients))))
 
@@ -148,6 +192,7 @@ class Office:
         self.clock = Clock()
         self.clock.advance(1_000_000.0)
         self.shelf = Shelf()
+        self.directory = Directory()
         self.settings = QueueSettings("mx.example.org", WAITS, lifetime, run_period, immediate)
         self.begin()
 
@@ -157,7 +202,7 @@ class Office:
         self.remote, self.local, self.journal = Delivery(), Delivery(), Journal()
         self.scheduler = Scheduler(
             self.spool,
-            Directory(),
+            self.directory,
             {Remote: self.remote, Mailbox: self.local},
             self.journal,
             self.settings,
@@ -170,10 +215,9 @@ class Office:
     ) -> str:
         """Store a letter as intake does and hand it over; its id."""
         addresses = [Address(*recipient.split("@")) for recipient in recipients]
-        local = Directory().is_local
         draft = self.spool.draft()
         draft.write(content)
-        due = [self.scheduler.first_due(local(address.domain)) for address in addresses]
+        due = [self.scheduler.first_due(_is_local(address.domain)) for address in addresses]
         new = NewLetter(
             sender,
             tuple(zip(addresses, due, strict=True)),

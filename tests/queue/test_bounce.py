@@ -74,6 +74,21 @@ class Bounces(SynchronousTestCase):
         self.assertIn("\r\nTo: änn@example.org\r\n".encode(), told.encode())
         self.assertTrue(told.eight_bit)
 
+    def test_the_original_recipient(self) -> None:
+        """As the sender's system named it, else the address of the envelope where that stood for others."""
+        path = (Address("list", "example.org"), Address("inner", "example.org"))
+        for orcpt, way, said in (
+            ("", (), None),
+            ("", path, "rfc822; list@example.org"),
+            ("rfc822;a+2Bb@example.com", path, "rfc822; a+b@example.com"),
+        ):
+            who = Told(Recipient(1, Address("a", "b"), 0.0, orcpt=orcpt, path=way), self.gone)
+            _, message = tell([who], b"")
+            text, status, _ = parts(message)
+            self.assertEqual(parts(status)[1]["Original-Recipient"], said)
+            self.assertEqual(parts(status)[1]["Final-Recipient"], "rfc822; a@b")
+            self.assertEqual("<a@b> (for list@example.org):" in str(text.get_payload()), bool(way))
+
     def test_what_was_asked_for(self) -> None:
         """RFC 3461 sections 5.2.8 and 6."""
         letter = Letter("OLD1", SENDER, "7BIT", 100, 86400.0, "host", ret="FULL", envid="QQ+2B314+20a")

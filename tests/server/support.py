@@ -45,7 +45,7 @@ from postoffice.watched import Unreadable, Watch
 from tests.doubles import StaticResolver
 from tests.queue.support import Directory, Office
 
-RULES = PolicySettings("mx.example.org", smarthost=True)
+RULES = PolicySettings("mx.example.org", forward_all=True)
 ANY_SENDER = SenderSettings(verify_from=False)
 OUTSIDE = "192.0.2.9"
 INSIDE = "127.0.0.1"

@@ -7,9 +7,10 @@ from postoffice.interfaces import ISpool, SpoolFull
 from postoffice.mail.envelope import Settlement
 from postoffice.spool.memory import MemorySpool, Shelf
 from tests.contracts import DELIVERED, LEASE, START, SpoolContract, waiting
+from tests.expansion_contract import ExpansionContract
 
 
-class Contract(SpoolContract, TestCase):
+class Contract(SpoolContract, ExpansionContract, TestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.clock.rightNow = START

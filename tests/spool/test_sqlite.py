@@ -18,6 +18,7 @@ from postoffice.interfaces import ISpool, SpoolFailed
 from postoffice.mail.envelope import Letter, Recipient, Settlement
 from postoffice.spool.sqlite import SqliteSpool
 from tests.contracts import ANN, BOB, DELIVERED, LEASE, START, SpoolContract, SpoolHelpers, read, waiting
+from tests.expansion_contract import ExpansionContract
 
 reactor: Any = any_reactor
 
@@ -50,7 +51,7 @@ class Spools(TestCase):
         return SqliteSpool(self.directory, Threads(self.clock), node=node, lease=LEASE)
 
 
-class Contract(Spools, SpoolContract):
+class Contract(Spools, SpoolContract, ExpansionContract):
     """`ISpool` on disk."""
 
 
@@ -156,7 +157,7 @@ class Directory(Spools, SpoolHelpers):
         """The version of the tables, and their columns."""
         with closing(sqlite3.connect(Path(self.directory, "spool.db"))) as database:
             found = database.execute("PRAGMA user_version").fetchall()
-            for name in ("letter", "content", "recipient", "attempt", "node"):
+            for name in ("letter", "content", "recipient", "attempt", "copy", "node"):
                 found += database.execute(f"PRAGMA table_info({name})").fetchall()
         return found
 

@@ -39,8 +39,9 @@ from postoffice.interfaces import IJournal
 from postoffice.server.greylist import answer
 from postoffice.server.office import NotDone
 from postoffice.service import NOT_TAKEN_OVER, Office, make_office
-from postoffice.services.journal import Journal, open_sink
+from postoffice.services.journal import Journal
 from postoffice.services.privileges import give_up_root, service_account
+from postoffice.services.sinks import open_sink
 from postoffice.services.tls import Certificates, Unusable
 from postoffice.spool.schema import too_old
 from postoffice.watched import Watch

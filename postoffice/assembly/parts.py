@@ -44,10 +44,11 @@ from postoffice.services.bounded import BoundedThreads
 from postoffice.services.dns.resolver import Resolver
 from postoffice.services.dns.system import parse_hosts, parse_resolv_conf
 from postoffice.services.eager import EagerReactor
-from postoffice.services.journal import Journal, Sink, open_sink
+from postoffice.services.journal import Journal
 from postoffice.services.privileges import (
     Account,
 )
+from postoffice.services.sinks import Sink, open_sink
 from postoffice.services.stall import StallMeter, thread_waited
 from postoffice.services.tls import Certificates, Pair
 from postoffice.spool.sqlite import SqliteSpool

@@ -8,23 +8,15 @@ dropped and counted rather than kept without bound. No method raises, and none i
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
-from typing import Literal, Protocol
 
-from attrs import frozen
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from postoffice.config.places import LogTarget
 from postoffice.interfaces import IJournal
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
@@ -32,136 +24,12 @@ from postoffice.mail.destination import Command, Copy, Destination, File, Mailbo
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply, legible, printable
-
-Level = Literal["debug", "info", "notice", "warning", "error"]
+from postoffice.services.sinks import Level, Record, Sink, StderrSink, as_text
 
 # Seconds that lines are gathered before they are handed to the writing thread.
 GATHER = 0.1
 # Batches that may wait for a sink that is stuck.
 BACKLOG = 600
-_SYSLOG_PRIORITY = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
-_SYSLOG_MAIL = 2 << 3
-# twistd puts an object without a descriptor in the place of sys.stderr.
-STDERR = 2
-
-
-@frozen
-class Record:
-    """One fact: when (epoch seconds), how grave, which fact, its line, and its fields."""
-
-    when: float
-    level: Level
-    fact: str
-    text: str
-    fields: dict[str, object]
-
-
-class Sink(Protocol):
-    """Where records go. Called in the writing thread; may block, may raise OSError."""
-
-    def write(self, records: Sequence[Record]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-Format = Callable[[Record], str]
-
-
-def as_text(record: Record) -> str:
-    """A line with the time in front, for terminals and files."""
-    when = datetime.fromtimestamp(record.when, UTC).astimezone()
-    return f"{when:%Y-%m-%dT%H:%M:%S.%f%z} {record.level} {record.text}\n"
-
-
-def as_json(record: Record) -> str:
-    """A JSON object on one line."""
-    when = datetime.fromtimestamp(record.when, UTC).isoformat()
-    fields = {"time": when, "level": record.level, "fact": record.fact, "text": record.text, **record.fields}
-    return json.dumps(fields, ensure_ascii=True, default=str) + "\n"
-
-
-class StderrSink:
-    """Writes to standard error."""
-
-    def __init__(self, form: Format) -> None:
-        self._form = form
-
-    def write(self, records: Sequence[Record]) -> None:
-        _write_all(STDERR, self._form, records)
-
-    def close(self) -> None:
-        """It stays open."""
-
-
-class FileSink:
-    """Appends to a file, made again when it was moved away or removed, as log rotation does.
-
-    Errors when it is made: OSError that names the file.
-    """
-
-    def __init__(self, path: str, form: Format) -> None:
-        self._path = path
-        self._form = form
-        self._fd = self._open()
-
-    def write(self, records: Sequence[Record]) -> None:
-        if self._moved():
-            # Where it cannot be made again, the old one is still better than none.
-            with contextlib.suppress(OSError):
-                fd = self._open()
-                os.close(self._fd)
-                self._fd = fd
-        _write_all(self._fd, self._form, records)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-
-    def _moved(self) -> bool:
-        try:
-            return not os.path.samestat(os.stat(self._path), os.fstat(self._fd))
-        except OSError:
-            return True
-
-
-def _write_all(fd: int, form: Format, records: Sequence[Record]) -> None:
-    data = "".join(map(form, records)).encode("utf-8", "replace")
-    while data:
-        data = data[os.write(fd, data) :]
-
-
-class SyslogSink:
-    """Datagrams to the local syslog socket, facility mail; a daemon that is away loses the lines."""
-
-    def __init__(self, socket_path: str, form: Format) -> None:
-        self._path = socket_path
-        self._form = form
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(1.0)
-
-    def write(self, records: Sequence[Record]) -> None:
-        for record in records:
-            priority = _SYSLOG_MAIL | _SYSLOG_PRIORITY[record.level]
-            line = f"<{priority}>postoffice[{os.getpid()}]: {self._form(record)}".rstrip("\n")
-            self._socket.sendto(line.encode("utf-8", "replace"), self._path)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def open_sink(target: LogTarget) -> Sink:
-    """The sink a `log` option names. Errors: OSError for a file that cannot be opened."""
-    form = as_json if target.json else as_text
-    match target.kind:
-        case "stderr" | "journal":
-            # Under systemd, standard error is the journal.
-            return StderrSink(form)
-        case "syslog":
-            return SyslogSink("/dev/log", form if target.json else lambda record: record.text)
-        case "file":
-            return FileSink(target.path, form)
 
 
 @implementer(IJournal)

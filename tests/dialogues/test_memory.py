@@ -20,13 +20,11 @@ from postoffice.config.settings import Settings
 from postoffice.service import make_office
 from postoffice.services.privileges import Account
 from postoffice.spool.memory import MemorySpool
+from tests.dialogues.play import Line, Play, Stage
 from tests.dialogues.script import (
     ACCOUNT,
     OWN_ADDRESS,
     Dialogue,
-    Line,
-    Play,
-    Stage,
     dialogues,
     furnish,
     logged,

@@ -7,13 +7,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.dialogues.play import Broken, Line, Play, Stage
 from tests.dialogues.script import (
     HERE,
-    Broken,
     Dialogue,
-    Line,
-    Play,
-    Stage,
     dialogues,
     logged,
     matches,

@@ -19,13 +19,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.dialogues.play import Broken, Line, Play, Stage
 from tests.dialogues.script import (
     OWN_ADDRESS,
-    Broken,
     Dialogue,
-    Line,
-    Play,
-    Stage,
     dialogues,
     furnish,
     logged,

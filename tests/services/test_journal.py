@@ -19,16 +19,8 @@ from postoffice.mail.destination import Mailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Postponed
 from postoffice.mail.reply import Reply
-from postoffice.services.journal import (
-    BACKLOG,
-    Journal,
-    Record,
-    Sink,
-    SyslogSink,
-    as_json,
-    as_text,
-    open_sink,
-)
+from postoffice.services.journal import BACKLOG, Journal
+from postoffice.services.sinks import Record, Sink, SyslogSink, as_json, as_text, open_sink
 
 SENDER = Address("s", "example.org")
 LETTER = Letter("ID1", SENDER, "7BIT", 100, 0.0, "host [192.0.2.1]")
@@ -321,8 +313,15 @@ class Writing(SynchronousTestCase):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
             daemon.bind(path)
             sink = SyslogSink(path, lambda record: record.text)
-            opened(Clock(), sink).warning("hello")
+            journal = opened(Clock(), sink)
+            journal.warning("hello")
+            journal.audit(CLIENT, 0, "NOOP", 250, "NOOP")
             sink.close()
-            line = daemon.recv(1000)
+            lines = [daemon.recv(1000), daemon.recv(1000)]
         os.unlink(path)
-        self.assertEqual(line, f"<20>postoffice[{os.getpid()}]: hello".encode())
+        name = f"postoffice[{os.getpid()}]"
+        # Facility mail; priorities warning and debug.
+        self.assertEqual(
+            lines,
+            [f"<20>{name}: hello".encode(), f"<23>{name}: AUDIT:  0:      192.0.2.1:NOOP:250:NOOP".encode()],
+        )

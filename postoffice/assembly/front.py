@@ -34,7 +34,7 @@ from postoffice.server.link import Pace
 from postoffice.server.listener import SmtpFactory
 from postoffice.server.office import LocalSettings
 from postoffice.server.portal import Authenticator, make_authenticator
-from postoffice.server.session import SessionSettings
+from postoffice.server.settings import SessionSettings
 from postoffice.server.submission import LocalOffice
 from postoffice.services.hashes import PasswordHashes
 from postoffice.services.privileges import (

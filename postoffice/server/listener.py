@@ -27,7 +27,8 @@ from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
 from postoffice.server.portal import Authenticator
 from postoffice.server.proxied import Proxied, within
-from postoffice.server.session import Session, SessionSettings
+from postoffice.server.session import Session
+from postoffice.server.settings import SessionSettings
 from postoffice.server.turnstile import EncryptedFactory, Turnstile
 from postoffice.smtp.proxy import Announced
 from postoffice.smtp.server import ServerEngine

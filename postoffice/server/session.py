@@ -12,25 +12,24 @@ on after both, and nothing of an unfinished letter is kept.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
-from postoffice import __version__
-from postoffice.config.values import Network
 from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned, WrongNumber
-from postoffice.mail.address import Address, path
-from postoffice.mail.client import Client, Door
+from postoffice.mail.address import path
+from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
-from postoffice.server.intake import Incoming, Intake
+from postoffice.server.intake import Intake
 from postoffice.server.lingering import linger
 from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
 from postoffice.server.login import LOG_IN_FIRST, WELCOME, LogIn
 from postoffice.server.portal import Authenticator
 from postoffice.server.proxied import introduced, within
-from postoffice.server.transaction import Transaction
+from postoffice.server.reception import BUG, Reception
+from postoffice.server.settings import SessionSettings
 from postoffice.smtp.events import (
     Auth,
     AuthResponse,
@@ -57,20 +56,14 @@ from postoffice.smtp.events import (
     Xclient,
 )
 from postoffice.smtp.grammar import is_domain
-from postoffice.smtp.xclient import ATTRIBUTES, parse_attributes
+from postoffice.smtp.xclient import parse_attributes
 
 OK = Reply(250, (0, 0), "OK")
-SENDER_OK = Reply(250, (1, 0), "Sender OK")
-RECIPIENT_OK = Reply(250, (1, 5), "Recipient OK")
-GO_AHEAD = Reply(354, None, "End data with <CRLF>.<CRLF>")
 START_TLS = Reply(220, (0, 0), "Go ahead with TLS")
 BYE = Reply(221, (0, 0), "Goodbye")
-RELAY_DENIED = Reply(550, (7, 1), "We do not relay mail for you to that domain")
-TOO_MANY_RECIPIENTS = Reply(452, (5, 3), "Too many recipients, send the rest in another transaction")
 TOO_MANY_ERRORS = Reply(421, (7, 0), "Too many errors, closing the connection")
 IDLE = Reply(421, (4, 2), "Timeout, closing the connection")
 SHUTDOWN = Reply(421, (3, 2), "Service shutting down, try again later")
-BUG = Reply(451, (3, 0), "Something went wrong here, try again later")
 UNKNOWN = Reply(500, (5, 1), "Command not recognized")
 NO_EXPN = Reply(502, (5, 1), "We do not expand addresses")
 VRFY = Reply(252, (1, 5), "Send some mail, we will do our best")
@@ -87,51 +80,6 @@ HELP = Reply(
 
 # With these a transaction is over when they are refused, for the engine as for us.
 _ENDING = frozenset({Mail, Data, EndOfChunk, EndOfContent})
-
-
-@frozen
-class SessionSettings:
-    """What the conversation needs to know. `size`, `recipients` and `errors` of 0 mean no limit."""
-
-    host: str
-    door: Door = "smtp"
-    banner: str = ""
-    size: int = 0
-    recipients: int = 1000
-    errors: int = 20
-    open_relay: bool = False
-    bare_newline: Literal["normalize", "reject"] = "normalize"
-    require_helo: bool = False
-    require_auth: bool = False
-    auth_plaintext: bool = False
-    auth_any_sender: bool = False
-    lenient_order: bool = False
-    # Networks whose PROXY header is required, and those whose XCLIENT is believed.
-    proxy: tuple[Network, ...] = ()
-    xclient: tuple[Network, ...] = ()
-    # What DEBUG tells besides the envelope; without it there is no DEBUG.
-    disclosure: tuple[str, ...] = ()
-
-    @property
-    def offered(self) -> frozenset[bytes]:
-        """The commands of the engine's `OPTIONAL` that a session begins with."""
-        return frozenset({b"ETRN", b"DEBUG"}) if self.disclosure else frozenset({b"ETRN"})
-
-    def greeting(self, client: Client) -> str:
-        """The text of the 220 banner: our name, the client's as we know it, and the configured lines."""
-        first = f"{self.host} ESMTP Postoffice greets {client.name or f'[{client.ip}]'}"
-        return f"{first}\n{self.banner}" if self.banner else first
-
-    def extensions(self, offered: frozenset[bytes]) -> str:
-        """The text of the answer to EHLO; `offered` are the commands that not everybody may use."""
-        limits = f"\nLIMITS RCPTMAX={self.recipients}" if self.recipients else ""
-        lines = (
-            f"{self.host}\nPIPELINING\nSIZE {self.size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES"
-            f"\nCHUNKING\nDSN{limits}\nETRN\nHELP"
-        )
-        if b"XCLIENT" in offered:
-            lines += f"\nXCLIENT {ATTRIBUTES}"
-        return f"{lines}\nSTARTTLS" if b"STARTTLS" in offered else lines
 
 
 class Session:
@@ -152,16 +100,13 @@ class Session:
         # The client as we know it without having heard anything of it.
         self.met = client
         self.settings = settings
-        self.directory = directory
         self.policy = policy
-        self.intake = intake
+        self.queue = intake.queue
         self.journal: IJournal = intake.journal
         self.log_in = LogIn(authenticator, settings.auth_plaintext)
         self.audit = Audit(intake.journal, link.clock)
+        self.reception = Reception(link, settings, directory, policy, intake)
         self.errors = 0
-        self.transaction: Transaction | None = None
-        self.incoming: Incoming | None = None
-        self.stored: Incoming | None = None
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
         self.may_stay: Callable[[Session], bool] = lambda session: False
@@ -184,11 +129,11 @@ class Session:
             if not await self._meet():
                 return
             self._welcome()
-            while not (link.engine.closing or (self.stopping and self.incoming is None)):
+            while not (link.engine.closing or (self.stopping and not self.reception.busy)):
                 event = await link.next_event()
                 if type(event) is Content:
                     # The bulk of the bytes: not a command, and it has no answer.
-                    await self._content(event)
+                    await self.reception.content(event.data)
                 elif type(event) is Chunk:
                     await self._chunk(event)
                 else:
@@ -196,11 +141,10 @@ class Session:
                     if self.journal.auditing:
                         self._record(event, reply)
                     link.answer(reply)
-                    if self.stored is not None:
+                    if self.reception.stored:
                         # Only now, so that no client waits for what the queue begins at once.
                         link.flush()
-                        stored, self.stored = self.stored, None
-                        stored.pass_on()
+                        self.reception.pass_on()
                     elif link.engine.securing:
                         await self._secure()
             if self.stopping and not link.engine.closing:
@@ -218,7 +162,7 @@ class Session:
         finally:
             if self.journal.auditing:
                 self.audit.ended(self.client, how)
-            self._drop_transaction()
+            self.reception.drop()
             link.close()
 
     def _welcome(self) -> None:
@@ -231,7 +175,7 @@ class Session:
     def stop(self) -> None:
         """End the conversation; a letter that is coming in is finished first."""
         self.stopping = True
-        if self.incoming is None:
+        if not self.reception.busy:
             self.link.push(SHUTDOWN)
             self.link.close()
         if self._meeting is not None:
@@ -292,7 +236,8 @@ class Session:
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
         try:
-            reply = await _HANDLERS[type(event)](self, event)
+            handler = _HANDLERS.get(type(event))
+            reply = _FIXED[type(event)] if handler is None else await handler(self, event)
         except Refusal as refusal:
             reply = refusal.reply
             if type(event) is Mail or (type(event) is Refused and event.verb == "MAIL"):
@@ -306,7 +251,7 @@ class Session:
         except Exception as error:
             self.journal.error(f"{type(event).__name__} of {self.client} failed", error)
             if type(event) in _ENDING:
-                self._drop_transaction()
+                self.reception.drop()
             reply = BUG
         if reply.code >= 500 and self.settings.errors and not (type(event) is Refused and not event.error):
             self.errors += 1
@@ -341,16 +286,10 @@ class Session:
             case _:
                 return type(event).__name__.upper()
 
-    def _drop_transaction(self) -> None:
-        self.transaction = None
-        incoming, self.incoming = self.incoming, None
-        if incoming is not None:
-            incoming.abort()
-
     # What each event is answered with.
 
     async def _helo(self, event: Helo) -> Reply:
-        self._drop_transaction()
+        self.reception.drop()
         client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
         await self.policy.helo(client)
         self.client = client
@@ -360,111 +299,33 @@ class Session:
         return Reply(250, None, extensions + self.log_in.announced(client))
 
     async def _mail(self, event: Mail) -> Reply:
-        self._drop_transaction()
+        self.reception.drop()
         if self.settings.require_auth and self.client.login is None:
             raise Refusal(LOG_IN_FIRST)
         if self.client.login is not None and not self.settings.auth_any_sender:
             await self.log_in.check_sender(self.client, event.sender)
-        self.intake.check_room(event.size)
-        put_off = await self.policy.sender(self.client, event.sender)
-        self.transaction = Transaction(event, put_off)
-        self.link.hurry(False)
-        return SENDER_OK
+        return await self.reception.mail(self.client, event)
 
     async def _rcpt(self, event: Rcpt) -> Reply:
-        transaction = self.transaction
-        assert transaction is not None, "the engine lets no RCPT through before MAIL"
-        address = event.recipient
-        limit = self.settings.recipients
-        if limit and len(transaction.recipients) >= limit:
-            transaction.over += 1
-            if transaction.over == 1:
-                raise Refusal(TOO_MANY_RECIPIENTS, f"more than {limit} in one transaction")
-            # A client may send all it has before it hears of the limit, but not without end.
-            return TOO_MANY_RECIPIENTS if transaction.over <= limit else TOO_MANY_ERRORS
-        if await self.directory.accepts(address.domain):
-            await self._check(transaction, address)
-        elif self.client.may_relay or self.settings.open_relay:
-            await self.policy.recipient(self.client, transaction.sender, address)
-        else:
-            raise Refusal(RELAY_DENIED)
-        transaction.add(event, self.client.may_relay)
-        return RECIPIENT_OK
-
-    async def _check(self, transaction: Transaction, address: Address) -> None:
-        """An address of ours: does it exist?"""
-        try:
-            await self.directory.check(address)
-        except Refusal as refusal:
-            if refusal.reply.permanent:
-                self.policy.wrong_number(self.client, transaction.sender)
-            raise
+        return await self.reception.rcpt(self.client, event)
 
     async def _data(self, event: Data) -> Reply:
-        await self._begin()
-        return GO_AHEAD
-
-    async def _begin(self) -> None:
-        """The letter's content comes next: may it, and where does it go?"""
-        transaction = self.transaction
-        assert transaction is not None, "the engine lets no content through without a recipient"
-        if transaction.put_off is not None:
-            raise transaction.put_off
-        envelope = transaction.envelope()
-        await self.policy.content(self.client, envelope.sender, envelope.recipients)
-        self.incoming = self.intake.begin(self.client, envelope)
-
-    async def _content(self, event: Content) -> None:
-        if self.incoming is not None:
-            waiting = self.incoming.write(event.data)
-            if waiting is not None:
-                await waiting
+        return await self.reception.data(self.client)
 
     async def _chunk(self, event: Chunk) -> None:
-        """What is wrong with the letter is said at the end of the chunk, as it would be at DATA."""
-        self.link.content_began()
-        transaction = self.transaction
-        assert transaction is not None, "the engine lets no chunk through without a recipient"
-        if self.incoming is None:
-            try:
-                await self._begin()
-            except Refusal as refusal:
-                transaction.put_off = refusal
-            except Exception as error:
-                self.journal.error(f"the first chunk of {self.client} failed", error)
-                transaction.put_off = Refusal(BUG)
-
-    def _arrived(self, defect: Reply | None) -> Incoming:
-        """The letter, or the chunks of it that have come. Errors: `Refusal`."""
-        self.link.content_ended()
-        transaction, incoming = self.transaction, self.incoming
-        if incoming is None:
-            assert transaction is not None and transaction.put_off is not None, "content was not begun"
-            raise transaction.put_off
-        if defect is not None:
-            raise Refusal(defect)
-        return incoming
+        try:
+            await self.reception.chunk(self.client, event)
+        except Exception as error:
+            self.journal.error(f"the first chunk of {self.client} failed", error)
 
     async def _end_of_chunk(self, event: EndOfChunk) -> Reply:
-        try:
-            self._arrived(event.defect).check()
-        except Refusal:
-            self._drop_transaction()
-            raise
-        return Reply(250, (0, 0), f"{event.size} octets received")
+        return await self.reception.end_of_chunk(event)
 
     async def _end_of_content(self, event: EndOfContent) -> Reply:
-        try:
-            incoming = self._arrived(event.defect)
-            letter_id = await incoming.finish()
-            self.stored = incoming
-            await self.policy.accepted(self.client, incoming.envelope)
-        finally:
-            self._drop_transaction()
-        return Reply(250, (0, 0), f"OK, queued as {letter_id}")
+        return await self.reception.end_of_content(self.client, event)
 
     async def _reset(self, event: Reset) -> Reply:
-        self._drop_transaction()
+        self.reception.drop()
         return OK
 
     async def _auth(self, event: Auth | AuthResponse) -> Reply:
@@ -475,28 +336,12 @@ class Session:
         self.journal.logged_in(self.client, self.log_in.mechanism)
         return WELCOME
 
-    async def _noop(self, event: Noop) -> Reply:
-        return OK
-
-    async def _verify(self, event: Verify) -> Reply:
-        return VRFY
-
-    async def _expand(self, event: Expand) -> Reply:
-        return NO_EXPN
-
-    async def _help(self, event: Help) -> Reply:
-        return HELP
-
     async def _start_tls(self, event: StartTls) -> Reply:
-        self._drop_transaction()
+        self.reception.drop()
         return START_TLS
 
     async def _debug(self, event: Debug) -> Reply:
-        settings, transaction = self.settings, self.transaction
-        lines = [f"Version: Postoffice {__version__}", f"Host: {settings.host}", *settings.disclosure]
-        if transaction is not None:
-            recipients = (f"To: {path(address)}" for address in transaction.recipients.values())
-            lines[:0] = [f"From: {path(transaction.sender)}", *recipients]
+        lines = self.settings.disclosed(self.reception.envelope())
         return Reply(250, (0, 0), "\n".join(map(printable, lines)))
 
     async def _etrn(self, event: Etrn) -> Reply:
@@ -506,14 +351,14 @@ class Session:
             raise Refusal(NO_DOMAIN)
         if not (self.client.may_relay or self.settings.open_relay):
             raise Refusal(NOT_FOR_YOU)
-        count = await self.intake.queue.run_domain(domain, below)
+        count = await self.queue.run_domain(domain, below)
         if not count:
             return NOTHING_WAITS
         return Reply(253, (0, 0), f"OK, {count} pending messages started")
 
     async def _xclient(self, event: Xclient) -> Reply:
         """Our peer speaks for somebody else: judge him as if he had just come."""
-        self._drop_transaction()
+        self.reception.drop()
         client = introduced(self.met, parse_attributes(event.attributes))
         try:
             client = await self.policy.client(client)
@@ -530,12 +375,6 @@ class Session:
         self.journal.admitted(client)
         return Reply(220, None, self.settings.greeting(client))
 
-    async def _quit(self, event: Quit) -> Reply:
-        return BYE
-
-    async def _other(self, event: Other) -> Reply:
-        return UNKNOWN
-
     async def _refused(self, event: Refused) -> Reply:
         raise Refusal(event.reply)
 
@@ -550,15 +389,19 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Reset: Session._reset,
     Auth: Session._auth,
     AuthResponse: Session._auth,
-    Noop: Session._noop,
     Etrn: Session._etrn,
     Xclient: Session._xclient,
-    Verify: Session._verify,
-    Expand: Session._expand,
-    Help: Session._help,
     Debug: Session._debug,
     StartTls: Session._start_tls,
-    Quit: Session._quit,
-    Other: Session._other,
     Refused: Session._refused,
 }
+
+_FIXED: dict[type, Reply] = {
+    Noop: OK,
+    Verify: VRFY,
+    Expand: NO_EXPN,
+    Help: HELP,
+    Quit: BYE,
+    Other: UNKNOWN,
+}
+"""What is answered the same whoever asks."""

@@ -38,7 +38,7 @@ from postoffice.server.intake import Intake, IntakeSettings
 from postoffice.server.link import Link, Pace
 from postoffice.server.listener import Doorkeeper, Limits, SmtpFactory
 from postoffice.server.portal import make_authenticator
-from postoffice.server.session import SessionSettings
+from postoffice.server.settings import SessionSettings
 from postoffice.server.throttle import Throttle
 from postoffice.services.tls import Certificates, Pair
 from postoffice.watched import Unreadable, Watch

@@ -435,8 +435,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C5_our_names_from_anywhere",
         "postoffice/policy/sender.py",
-        "if not client.may_relay and not self._directory",
-        "if False and not self._directory",
+        "if not client.may_relay and not await self._directory",
+        "if False and not await self._directory",
         "tests.policy.test_sender.Ours.test_C5_only_our_own_people_speak_for_users_of_the_system",
     ),
     Mutant(
@@ -688,10 +688,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "C5_any_mailbox_of_ours",
-        "postoffice/server/portal.py",
-        "isinstance(destination, Mailbox) and destination.owner.lower() == self.login.lower()",
-        "isinstance(destination, Mailbox)",
-        "tests.server.test_portal.Users.test_C5_what_ends_in_the_own_mailbox",
+        "postoffice/directory/lookup.py",
+        "case Mailbox(owner=owner) if owner.lower() == login.lower():",
+        "case Mailbox():",
+        "tests.directory.test_lookup.OwnerTests.test_C5_own_address",
     ),
     Mutant(
         "D6_passwords_shown",

@@ -26,6 +26,11 @@ class Mutants(SynchronousTestCase):
             f"{mutant.test} passes although {mutant.file} says {mutant.new!r} instead of {mutant.old!r}",
         )
 
+    def test_snippets_are_there(self) -> None:
+        """At a glance, before any of them is run."""
+        stale = [row.checklist_id for row in MUTANTS if (CHECKOUT / row.file).read_text().count(row.old) != 1]
+        self.assertEqual(stale, [])
+
     def test_names_are_unique(self) -> None:
         names = [mutant.checklist_id for mutant in MUTANTS]
         self.assertEqual(sorted(set(names)), sorted(names))

@@ -98,7 +98,7 @@ class OwnerTests(DirectoryTestCase):
     def owns(self, login: str, local: str, domain: str) -> bool:
         return self.successResultOf(self.directory.owns(login, Address(local, domain)))  # type: ignore[no-any-return]
 
-    def test_own_address(self) -> None:
+    def test_C5_own_address(self) -> None:
         self.assertTrue(self.owns("ann", "ANN", "localhost"))
         self.assertTrue(self.owns("bob@example.org", "bob+x", "example.org"))
         self.assertFalse(self.owns("bob@example.org", "ann", "localhost"))

@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_network
 
 from tests.server.support import INSIDE, OUTSIDE, Door
 
-VISITORS: Mapping[bytes, str] = {b"stranger": OUTSIDE, b"neighbour": INSIDE}
-"""Words that an input may begin with, and the address it then comes from. A neighbour may log in, too."""
+VISITORS: Mapping[bytes, str] = {b"stranger": OUTSIDE, b"believed": OUTSIDE, b"neighbour": INSIDE}
+"""Words that an input may begin with, and the address it then comes from.
+
+Whoever is believed may say with XCLIENT who he is, and have the settings told; a neighbour may log in.
+"""
 
 Cut = Callable[[bytes], Iterable[bytes]]
 
@@ -42,6 +46,8 @@ def visit(visitor: bytes, groups: list[bytes], cut: Cut) -> tuple[list[bytes], b
     door = Door()
     if visitor == b"neighbour":
         door.accounts.passwords = {b"a": b"foo"}
+    elif visitor == b"believed":
+        door.change(xclient=(ip_network(OUTSIDE),), disclosure=("size=1",))
     client = door.visit(VISITORS[visitor])
     said = client.heard()
     for piece in (piece for group in groups for piece in cut(group)):
@@ -52,6 +58,7 @@ def visit(visitor: bytes, groups: list[bytes], cut: Cut) -> tuple[list[bytes], b
     errors = [error for error in door.office.journal.named("error") if _MEANT not in error]
     assert not errors, errors
     assert not door.doorkeeper.sessions, "a session is left"
+    assert not door.doorkeeper._from, "an address is counted that nobody comes from"
     if visitor == b"stranger":
         assert not door.office.remote.attempts, door.office.remote.attempts
     found = codes(said)

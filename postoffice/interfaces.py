@@ -19,7 +19,7 @@ from zope.interface import Attribute, Interface
 
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Copy, Destination, Fixed
+from postoffice.mail.destination import Copy, Destination, Explanation, Fixed
 from postoffice.mail.envelope import (
     NO_REQUESTS,
     Body,
@@ -305,6 +305,9 @@ class IDirectory(Interface):
         `fixed` is what an earlier answer said of a copy, `path` the addresses by which it was found.
         Errors: `Refusal` with 550 5.1.1 for what does not exist, 554 5.4.6 for what leads back to itself.
         """
+
+    def explain(address: Address) -> Awaitable[Explanation]:
+        """How an address comes to what it stands for, the DNS of other domains included."""
 
 
 class Turned(Refusal):

@@ -22,7 +22,7 @@ from postoffice.interfaces import (
 )
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Destination, Fixed, Mailbox, Remote
+from postoffice.mail.destination import Copy, Destination, Explanation, Fixed, Mailbox, Remote
 from postoffice.mail.envelope import Envelope
 from postoffice.mail.greylist import Bounds, Record
 from postoffice.mail.reply import Refusal, Reply
@@ -155,6 +155,9 @@ class StaticDirectory:
                 raise
             return False
         return isinstance(found, Mailbox) and found.owner.lower() == login.lower()
+
+    async def explain(self, address: Address) -> Explanation:
+        return Explanation((), ((Copy(address, (), None, await self.resolve(address)), None),))
 
     async def check(self, address: Address) -> None:
         await self.resolve(address)

@@ -8,6 +8,7 @@
     -bp         show the queue (mailq); -q{PATTERN} chooses letters
     -bq, -q     run the queue now; -qI, -qS or -qR and a text choose letters
     -bm         send the letter on standard input to the addresses given (without a mode: this)
+    explain     whom an address stands for: explain [--json] ADDRESS (for administrators)
     greylist    look after the greylist: list, approve, forbid, expire (greylist --help says more)
 
 For -bm: -f or -r ADDRESS names the sender (`<>` for none); -i keeps a line with a lone dot from ending
@@ -71,6 +72,10 @@ def _postoffice(arguments: Sequence[str]) -> int:
         print((__doc__ or "").strip())
         return os.EX_OK
     line = _read(arguments)
+    if not line.mode and line.arguments[:1] == ["explain"]:
+        from postoffice.commands.explain import explain
+
+        return explain(control_path(line.file, line.overrides), line.arguments[1:])
     if not line.mode and line.arguments[:1] == ["greylist"]:
         # Imported here, since only this needs it.
         from postoffice.commands.greylist import greylist

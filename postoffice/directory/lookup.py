@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from attrs import frozen
 from zope.interface import implementer
 
 from postoffice.directory.domains import Elsewhere, OurDomain, domain_key
@@ -20,18 +19,19 @@ from postoffice.directory.names import Names
 from postoffice.directory.sources import NOBODY
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Command, Copy, Destination, File, Fixed, Mailbox, Remote
-from postoffice.mail.reply import Refusal
+from postoffice.mail.destination import (
+    Command,
+    Copy,
+    Destination,
+    Explanation,
+    File,
+    Fixed,
+    Mailbox,
+    Remote,
+    Step,
+)
+from postoffice.mail.reply import Refusal, Reply
 from postoffice.watched import Unreadable
-
-
-@frozen
-class Explained:
-    """One step of an explanation: an address, how far from the first it is, and what it stands for."""
-
-    depth: int
-    address: Address
-    what: str
 
 
 @implementer(IDirectory)
@@ -127,26 +127,43 @@ class Directory:
                 raise
         return False
 
-    async def explain(self, address: Address) -> tuple[list[Explained], list[Found]]:
-        """Each step from an address to the copies it stands for. Errors: `Refusal`."""
-        steps: list[Explained] = []
+    async def explain(self, address: Address) -> Explanation:
+        steps: list[Step] = []
+        copies: dict[str, tuple[Copy, Reply | None]] = {}
+        refusal: Reply | None = None
+        pending: list[tuple[Address, tuple[Address, ...]]] = [(address, ())]
+        while pending:
+            one, path = pending.pop()
+            try:
+                found = await self._explained(one, path, steps)
+            except Refusal as refused:
+                found = [Found(Copy(one, path), refused)]
+                refusal = None if path else refused.reply
+            for each in found:
+                copy = each.copy
+                if copy.destination is None and each.refusal is None:
+                    pending.append((copy.address, copy.path))
+                elif path or refusal is None:
+                    copies.setdefault(copy.key, (copy, each.refusal.reply if each.refusal else None))
+        return Explanation(tuple(steps), tuple(copies.values()), refusal)
+
+    async def _explained(self, address: Address, path: tuple[Address, ...], steps: list[Step]) -> list[Found]:
+        """The copies of an address, its steps added to others. Errors: `Refusal`."""
         place = await self._place(address.domain)
         if isinstance(place, Elsewhere):
-            remote = self._remote(place)
-            steps.append(Explained(0, address, "elsewhere"))
-            return steps, [Found(Copy(address, (), None, remote))]
-
-        def told(depth: int, address: Address, what: str) -> None:
-            steps.append(Explained(depth, address, what))
-
-        expansion = self._expansion(told=told)
+            if not path:
+                steps.append(Step(0, address, "elsewhere"))
+            return [Found(Copy(address, path, None, self._remote(place)))]
+        expansion = self._expansion(
+            told=lambda depth, address, what: steps.append(Step(depth, address, what))
+        )
         try:
-            found = [each async for each in expansion.copies(address, place)]
+            found = [each async for each in expansion.copies(address, place, path)]
         except Unreadable as error:
             raise _unknown(error) from None
         if not found:
             raise _nobody(address, expansion)
-        return steps, found
+        return found
 
     def _expansion(
         self, forwards: bool = True, told: Callable[[int, Address, str], None] | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 from attrs import field, frozen
 
 from postoffice.mail.address import Address
+from postoffice.mail.reply import Reply, printable
 
 
 @frozen
@@ -55,6 +56,21 @@ class Command:
 
 
 Destination = Mailbox | Remote | File | Command
+
+
+def where_to(destination: Destination | None) -> str:
+    """How logs and people are told of a destination, on one line of printable ASCII."""
+    match destination:
+        case Mailbox(kind=kind, path=where):
+            return printable(f"{kind} {where}")
+        case Remote(domain=domain):
+            return printable(f"smtp {domain}")
+        case File(path=where):
+            return printable(f"file {where}")
+        case Command(text=text):
+            return printable(f"|{text}")
+        case None:
+            return "nowhere"
 
 
 def in_folder(destination: Destination, folder: str) -> Destination:
@@ -132,3 +148,24 @@ class Copy:
                 return place
             case other:
                 return str(other)
+
+
+@frozen
+class Step:
+    """One step of an explanation: an address, how far from the first, and what says what it stands for."""
+
+    depth: int
+    address: Address
+    what: str
+
+
+@frozen
+class Explanation:
+    """How an address comes to the copies it stands for, each with the reason where it cannot be made.
+
+    `refusal` is how the address itself is refused, if it is; there are no copies then.
+    """
+
+    steps: tuple[Step, ...]
+    copies: tuple[tuple[Copy, Reply | None], ...]
+    refusal: Reply | None = None

@@ -14,6 +14,7 @@ from zope.interface import Attribute, Interface
 from postoffice.interfaces import IGreylist
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
+from postoffice.mail.destination import Explanation
 from postoffice.mail.envelope import Entry
 from postoffice.mail.reply import Reply
 
@@ -87,6 +88,9 @@ class IOffice(Interface):
 
     def run(pattern: Pattern | None) -> Awaitable[int]:
         """Make the letters that match (None: all) due now; how many there were."""
+
+    def explain(address: Address) -> Awaitable[Explanation]:
+        """How an address comes to what it stands for."""
 
     def begin(
         client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None

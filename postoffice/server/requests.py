@@ -8,12 +8,14 @@ a submission that ends in any error leaves nothing.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from postoffice import __version__, wire
 from postoffice.interfaces import IJournal
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
+from postoffice.mail.destination import Explanation, where_to
 from postoffice.mail.envelope import Entry
 from postoffice.mail.reply import Refusal, printable
 from postoffice.server import greylist
@@ -60,6 +62,9 @@ class Desk:
             case {"verb": "run"}:
                 self._need_administrator()
                 return {"done": True, "letters": await self._office.run(_pattern(request))}
+            case {"verb": "explain", "address": str(text)}:
+                self._need_administrator()
+                return await self._explain(text)
             case {"verb": "greylist"}:
                 self._need_administrator()
                 return await greylist.answer(request, self._office.greylist, self._talk.write)
@@ -88,6 +93,16 @@ class Desk:
         frames = (wire.encode_json(_entry(entry)) for entry in chosen)
         await self._talk.write(frames)
         return {"done": True}
+
+    async def _explain(self, text: str) -> dict[str, Any]:
+        try:
+            address = parse_address(text)
+        except Refusal as refusal:
+            raise NotDone(f"{printable(text, 80)}: {refusal.reply.text}", os.EX_USAGE) from None
+        explanation = await self._office.explain(address)
+        await self._talk.write(_explained(explanation))
+        reply = explanation.refusal
+        return {"done": True, "refusal": None if reply is None else str(reply)}
 
     async def _submit(self, request: dict[str, Any], texts: list[Any]) -> dict[str, Any]:
         client = self._client
@@ -196,3 +211,17 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "busy": entry.busy,
         "recipients": [{"address": str(one.address), "last": one.last} for one in entry.recipients],
     }
+
+
+def _explained(explanation: Explanation) -> Iterator[bytes]:
+    for step in explanation.steps:
+        yield wire.encode_json({"depth": step.depth, "address": str(step.address), "what": step.what})
+    for copy, refusal in explanation.copies:
+        yield wire.encode_json(
+            {
+                "copy": str(copy.address),
+                "path": [str(address) for address in copy.path],
+                "destination": None if refusal else where_to(copy.destination),
+                "refusal": None if refusal is None else str(refusal),
+            }
+        )

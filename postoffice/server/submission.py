@@ -13,6 +13,7 @@ from zope.interface import implementer
 from postoffice.interfaces import IDirectory, IGreylist, IPolicy, IQueue, ISpool
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
+from postoffice.mail.destination import Explanation
 from postoffice.mail.envelope import Entry, Envelope
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.intake import Incoming, Intake
@@ -74,6 +75,9 @@ class LocalOffice:
             if pattern.matches(entry):
                 count += await self._queue.run(entry.letter.id)
         return count
+
+    async def explain(self, address: Address) -> Explanation:
+        return await self._directory.explain(address)
 
     async def begin(
         self, client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None

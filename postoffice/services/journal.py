@@ -20,7 +20,7 @@ from zope.interface import implementer
 from postoffice.interfaces import IJournal
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Command, Copy, Destination, File, Mailbox, Remote
+from postoffice.mail.destination import Copy, Destination, where_to
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply, legible, printable
@@ -235,7 +235,7 @@ class Journal:
     ) -> None:
         verb, level = _VERBS[type(outcome)]
         sender, to = path(letter.sender), path(recipient.address)
-        where = outcome.where or _where(destination)
+        where = outcome.where or where_to(destination)
         self._note(
             level,
             verb,
@@ -349,17 +349,3 @@ _VERBS: dict[type, tuple[str, Level]] = {
     Postponed: ("postpone", "notice"),
     Failed: ("fail", "notice"),
 }
-
-
-def _where(destination: Destination | None) -> str:
-    match destination:
-        case Mailbox(kind=kind, path=where):
-            return f"{kind} {where}"
-        case Remote(domain=domain):
-            return f"smtp {domain}"
-        case File(path=where):
-            return f"file {where}"
-        case Command(text=text):
-            return printable(f"|{text}")
-        case None:
-            return "nowhere"

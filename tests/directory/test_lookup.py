@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -9,9 +10,11 @@ from postoffice.config.places import MailboxRule
 from postoffice.directory.mailboxes import mailbox_of, tree_of
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.destination import Mailbox, Remote, where_to
 from postoffice.mail.reply import Refusal
+from postoffice.smtp.grammar import parse_address
 from tests.directory.support import DirectoryTestCase
+from tests.doubles import StaticResolver
 
 ANN = Mailbox("mbox", "/var/mail/ann", "ann")
 BOB = Mailbox("mbox", "/vmail/example.org/bob", "bob@example.org")
@@ -90,6 +93,69 @@ class LookupTests(DirectoryTestCase):
         for address in ("ann", "ann@localhost", "ann@local.example", "bob@example.org", "ann@[127.0.0.1]"):
             self.resolved(address)
         self.assertEqual(self.resolver.asked, [])
+
+
+class ExplainTests(DirectoryTestCase):
+    def explained(self, text: str) -> tuple[list[str], list[str]]:
+        """The steps of an explanation, and its copies, as texts."""
+        work = Deferred.fromCoroutine(self.directory.explain(parse_address(text)))
+        told = self.successResultOf(work)
+        steps = [f"{step.depth} {step.address}: {step.what}" for step in told.steps]
+        copies = [f"{copy.address}: {refusal or where_to(copy.destination)}" for copy, refusal in told.copies]
+        return steps, copies + ([str(told.refusal)] if told.refusal else [])
+
+    def test_each_step_and_the_final_destinations(self) -> None:
+        path = self.write(
+            "aliases", "all: team, x@example.com, nobody, x@fails.test\nteam: ann, bob+y@example.org\n"
+        )
+        self.write("home/.forward", "ann, x@example.com\n")
+        self.resolver = StaticResolver(mx={"example.com": [(10, "mx.example.com")]}, failing=["fails.test"])
+        self.make()
+        self.assertEqual(
+            self.explained("all"),
+            (
+                [
+                    f"0 all: {path}",
+                    f"1 team: {path}",
+                    "2 ann: ~ann/.forward",
+                    "3 ann: users",
+                    "3 x@example.com: elsewhere",
+                    "2 bob+y@example.org: users",
+                    "1 x@example.com: elsewhere",
+                    "1 nobody: 550 5.1.1 No such user here",
+                    "1 x@fails.test: elsewhere",
+                ],
+                [
+                    "ann: mbox /var/mail/ann",
+                    "bob+y@example.org: mbox /vmail/example.org/bob",
+                    "nobody: 550 5.1.1 No such user here",
+                    "x@fails.test: 451 4.4.3 The DNS gives no answer about the domain, try again later",
+                    "x@example.com: smtp example.com",
+                ],
+            ),
+        )
+
+    def test_elsewhere(self) -> None:
+        steps, copies = self.explained("x@example.com")
+        self.assertEqual(steps, ["0 x@example.com: elsewhere"])
+        self.assertEqual(copies, ["x@example.com: smtp example.com"])
+
+    def test_by_a_domain_that_the_dns_makes_ours(self) -> None:
+        path = self.write("aliases", "all: ann@dns.test\n")
+        self.resolver = StaticResolver(addresses={"dns.test": ["192.0.2.7"]})
+        self.make()
+        self.assertEqual(
+            self.explained("all"),
+            (
+                [f"0 all: {path}", "1 ann@dns.test: elsewhere", "1 ann@dns.test: users"],
+                ["ann@dns.test: mbox /var/mail/ann"],
+            ),
+        )
+
+    def test_nobody(self) -> None:
+        self.write("aliases", "loop: loop\n")
+        self.assertEqual(self.explained("nobody")[1], ["550 5.1.1 No such user here"])
+        self.assertEqual(self.explained("loop")[1], ["554 5.4.6 The address leads back to itself"])
 
 
 class OwnerTests(DirectoryTestCase):

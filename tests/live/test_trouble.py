@@ -378,12 +378,12 @@ class BadSettings(OfficeCase):
 
     def test_good(self) -> None:
         """`-bt` shows every setting and where it came from, and what has no effect yet."""
-        lines = [*settings(self.directory), "greylist=0"]
+        lines = [*settings(self.directory), "history=8d"]
         done = self.ask("-bt", lines)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("hostname=mail.here.test", done.stdout)
         self.assertIn(f"{self.config}:2", done.stdout)
-        self.assertIn(f"{self.config}:{len(lines)}: greylist: not yet available", done.stdout)
+        self.assertIn(f"{self.config}:{len(lines)}: history: not yet available", done.stdout)
 
     def test_no_file(self) -> None:
         for door in self.DOORS:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from postoffice.interfaces import IContent, IDelivery, IDirectory, IJournal, NewLetter
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.destination import Copy, Destination, Fixed, Mailbox, OwnMailbox, Remote
+from postoffice.mail.destination import Copy, Destination, Explanation, Fixed, Mailbox, OwnMailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Refusal, Reply
@@ -56,6 +56,9 @@ class Directory:
                 raise
             return False
         return isinstance(found, Mailbox) and found.owner.lower() == login.lower()
+
+    async def explain(self, address: Address) -> Explanation:
+        raise NotImplementedError
 
     async def check(self, address: Address) -> None:
         await self.resolve(address)

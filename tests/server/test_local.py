@@ -19,6 +19,7 @@ from zope.interface import implementer
 from postoffice import wire
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
+from postoffice.mail.destination import Copy, Explanation, Remote, Step
 from postoffice.mail.envelope import Entry, Letter, Recipient
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.server.local import PER_ACCOUNT, LocalFactory
@@ -78,6 +79,15 @@ class Office:
     async def run(self, pattern: Pattern | None) -> int:
         self.ran.append(pattern)
         return 2
+
+    async def explain(self, address: Address) -> Explanation:
+        if address.local == "nobody":
+            return Explanation((Step(0, address, str(UNKNOWN)),), (), UNKNOWN)
+        copies = (
+            (Copy(Address("bob", "b.example"), (address,), None, Remote("b.example")), None),
+            (Copy(Address("gone", ""), (address,)), UNKNOWN),
+        )
+        return Explanation((Step(0, address, "/etc/aliases"),), copies)
 
     async def begin(
         self, client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None
@@ -245,6 +255,25 @@ class Rights(Door):
             self.assertEqual(self.ask({"verb": "run"}), [{"done": True, "letters": 2}])
         self.ask({"verb": "run", "pattern": {"field": "any", "text": "X"}})
         self.assertEqual(self.office.ran, [None, None, None, Pattern("any", "x")])
+
+    def test_D5_explanations_are_for_administrators(self) -> None:
+        self.assertEqual(self.refused({"verb": "explain", "address": "all"})[1], os.EX_NOPERM)
+
+    def test_explanations(self) -> None:
+        self.caller = Caller(0, 1, frozenset())
+        self.assertEqual(
+            self.ask({"verb": "explain", "address": "all"}),
+            [
+                {"depth": 0, "address": "all", "what": "/etc/aliases"},
+                {"copy": "bob@b.example", "path": ["all"], "destination": "smtp b.example", "refusal": None},
+                {"copy": "gone", "path": ["all"], "destination": None, "refusal": str(UNKNOWN)},
+                {"done": True, "refusal": None},
+            ],
+        )
+        self.assertEqual(
+            self.ask({"verb": "explain", "address": "nobody"})[-1], {"done": True, "refusal": str(UNKNOWN)}
+        )
+        self.assertEqual(self.refused({"verb": "explain", "address": "a b"})[1], os.EX_USAGE)
 
     def test_no_group_is_nobodys_group(self) -> None:
         self.make(LocalSettings("mx.example", 100, None, everybody_lists=True, recipients=10, idle=300.0))
@@ -415,6 +444,7 @@ class Behaviour(Door):
             {"verb": "list", "pattern": "x"},
             {"verb": "list", "pattern": {"field": "size", "text": "x"}},
             {"verb": "run", "pattern": []},
+            {"verb": "explain", "address": 5},
         ):
             self.caller = Caller(0, 1, frozenset())
             self.assertEqual(self.refused(frame)[1], os.EX_PROTOCOL, frame)

@@ -1172,12 +1172,34 @@ class Injection(SynchronousTestCase):
                         self.assertTrue(text.isascii() and text.isprintable(), text)
                     self.assertEqual(told.sent.count(b"\r\n"), 4)
 
+    def test_A6_extensions(self) -> None:
+        for value in [*self.NASTY, "ü\u2028@b".encode(), "ü\u202e@b".encode(), "ü\x85@b".encode()]:
+            for line in (
+                *(b"XCLIENT NAME=%b", b"ETRN %b", b"AUTH PLAIN %b", b"AUTH %b", b"MAIL FROM:<%b> SMTPUTF8"),
+                *(b"MAIL FROM:<> ENVID=%b", b"MAIL FROM:<> AUTH=%b", b"BDAT %b"),
+            ):
+                for cut in (whole, each_byte):
+                    told = talk([line % value + b"\r\n", b"NOOP\r\n"], cut, engine=engine(offered=OFFERED))
+                    for text in self.texts(told.events[0]):
+                        self.assertTrue(text.isprintable(), text)
+                    self.assertEqual(told.sent.count(b"\r\n"), 1 + len(told.events))
+                    if line.startswith(b"BDAT"):
+                        self.assertEqual(told.events, [Refused("BDAT", server.BAD_CHUNK)])
+                    else:
+                        self.assertEqual(told.events[-1], Noop())
+
     def texts(self, event: Event) -> list[str]:
         match event:
             case Helo(name) | Verify(name) | Expand(name) | Help(name) | Other(name):
                 return [name]
+            case Etrn(text) | Xclient(text):
+                return [text]
+            case Auth(mechanism, initial):
+                return [mechanism, initial or ""]
             case Mail(Address() as address) | Rcpt(address):
                 return [str(address), address.local, address.domain]
+            case Mail(None, envid=envid):
+                return [envid]
             case Refused(verb, reply):
                 return [verb, reply.text]
         return []
@@ -1229,6 +1251,28 @@ class EveryOctet(SynchronousTestCase):
                 for octet in range(256):
                     for end in (at, at + 1):
                         self.check(line[:at] + bytes([octet]) + line[end:])
+
+    def test_A7_every_octet_in_extensions(self) -> None:
+        for line in (
+            *(b"STARTTLS", b"AUTH PLAIN AA==", b"ETRN @x.y", b"XCLIENT NAME=x", b"DEBUG", b"BDAT 0 LAST"),
+            *("MAIL FROM:<é@b> SMTPUTF8 RET=FULL ENVID=x".encode(), b"MAIL FROM:<> AUTH=<>"),
+        ):
+            for at in range(len(line) + 1):
+                for octet in range(256):
+                    mutated = line[:at] + bytes([octet]) + line[at + 1 :]
+                    told = talk(
+                        [mutated + b"\r\n", b"NOOP\r\n"],
+                        policy=lambda event: NOT_NOW if event == StartTls() else obliging(event),
+                        engine=engine(offered=OFFERED),
+                    )
+                    if not told.events:
+                        self.assertTrue(mutated.startswith(b"BDAT"), mutated)
+                        continue
+                    event = told.events[0]
+                    if min(mutated) < 0x20 or b"\x7f" in mutated:
+                        assert isinstance(event, Refused), mutated
+                    if isinstance(event, Refused):
+                        self.assertEqual(event.reply.code // 100, 5, mutated)
 
     def check(self, line: bytes) -> None:
         told = talk([MAIL + RCPT, line + b"\r\n", b".\r\nNOOP\r\n"])

@@ -9,11 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.mail.reply import Reply
 from postoffice.smtp.commands import OPTIONAL
 from postoffice.smtp.content import BareNewline
-from postoffice.smtp.events import Content, EndOfChunk, EndOfContent, Event, Refused
+from postoffice.smtp.events import Content, EndOfChunk, EndOfContent, Event, Mail, Rcpt, Refused
 from postoffice.smtp.phases import Phase
 from postoffice.smtp.server import AUTH_LIMIT, ServerEngine
 from postoffice.smtp.server import IMPROPER_PIPELINING as IMPROPER
-from tests.smtp.dialogue import BANNER, UNANSWERED, Transcript, challenging, each_byte, talk
+from tests.smtp.dialogue import BANNER, UNANSWERED, Policy, Transcript, challenging, each_byte, talk
 
 WORDS = st.sampled_from(
     [
@@ -21,6 +21,8 @@ WORDS = st.sampled_from(
         b"EHLO [192.0.2.1]\r\n",
         b"MAIL FROM:<a@b> SIZE=9\r\n",
         b"MAIL FROM:<>\r\n",
+        b"MAIL FROM:<\xc3\xa9@b> SMTPUTF8 RET=HDRS ENVID=x\r\n",
+        b"RCPT TO:<\xc3\xa9@\xc3\xa9.example> NOTIFY=NEVER ORCPT=utf-8;\xc3\xa9\r\n",
         b"RCPT TO:<c@d>\r\n",
         b"RCPT TO:<nobody@d>\r\n",
         b"DATA\r\n",
@@ -75,11 +77,18 @@ MODES = st.sampled_from(["normalize", "reject"])
 POLICY = challenging(accepted=b"Zm9v", refused=b"*")
 
 
+def grumpy(event: Event) -> Reply:
+    """Refuse what can be refused for a while, but the first steps of a transaction."""
+    return POLICY(event) if isinstance(event, Refused | Mail | Rcpt) else Reply(450, (3, 0), "Not now")
+
+
 class Engine(ServerEngine):
     """Offers everything; a client that is told to start TLS has done so at once."""
 
-    def __init__(self, bare_newline: BareNewline = "normalize", max_size: int = 0) -> None:
-        super().__init__(bare_newline, max_size, offered=OPTIONAL)
+    def __init__(
+        self, bare_newline: BareNewline = "normalize", max_size: int = 0, lenient_order: bool = False
+    ) -> None:
+        super().__init__(bare_newline, max_size, offered=OPTIONAL, lenient_order=lenient_order)
 
     def answer(self, reply: Reply) -> bytes:
         sent = super().answer(reply)
@@ -111,11 +120,13 @@ def replies(told: Transcript) -> int:
 
 class Properties(SynchronousTestCase):
     @settings(deadline=None, max_examples=300)
-    @given(GROUPS, MODES, st.sampled_from([0, 100]))
-    def test_whole_equals_byte_by_byte(self, groups: list[bytes], mode: BareNewline, size: int) -> None:
+    @given(GROUPS, MODES, st.sampled_from([0, 100]), st.booleans(), st.sampled_from([POLICY, grumpy]))
+    def test_whole_equals_byte_by_byte(
+        self, groups: list[bytes], mode: BareNewline, size: int, lenient: bool, policy: Policy
+    ) -> None:
         """But for pipelining: byte by byte, a client seems to wait for every reply."""
-        one = talk(groups, policy=POLICY, engine=Engine(mode, size))
-        many = talk(groups, each_byte, POLICY, Engine(mode, size))
+        one = talk(groups, policy=policy, engine=Engine(mode, size, lenient))
+        many = talk(groups, each_byte, policy, Engine(mode, size, lenient))
         last = one.events[-1] if one.events else None
         if isinstance(last, Refused) and last.reply == IMPROPER:
             before = letters(one.events[:-1])

@@ -32,8 +32,8 @@ class LineBuffer:
         self._at = 0
 
     def starts_with(self, prefix: bytes) -> bool:
-        """Whether what is held begins so."""
-        return self._data.startswith(prefix, self._at)
+        """Whether what is held begins so, and is the beginning of a line."""
+        return self._head is None and self._data.startswith(prefix, self._at)
 
     def take(self, limit: int | None = None) -> bytes:
         """Hand out everything that is held, or at most so many octets of it."""

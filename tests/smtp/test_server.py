@@ -1031,6 +1031,11 @@ class LongLines(SynchronousTestCase):
             line = (MAIL[:-2] + b" SIZE=1 X=").ljust(2046, b"x") + b"\r\n"
             self.assertEqual(talk([line], cut).events, [Refused("MAIL", grammar.UNKNOWN_PARAMETER)])
 
+    def test_A3_the_end_of_a_long_line_is_no_beginning(self) -> None:
+        for cut in (whole, each_byte):
+            told = talk([b"x" * 20_000, b"\x16\x03\r\nNOOP\r\n"], cut)
+            self.assertEqual(told.events, [Refused("", server.LINE_TOO_LONG), Noop()])
+
     def test_A3_bare_newlines_end_no_long_line(self) -> None:
         line = b"x" * 3000 + b"\nNOOP\n\rNOOP\r\rRSET\r\n"
         for cut in (whole, each_byte, split_at(3000), split_at(3001)):

@@ -13,6 +13,7 @@ depends on it, as access files are that cannot be read, and leaves the client wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 
 from attrs import evolve, field, frozen
@@ -65,7 +66,7 @@ class Clients:
     async def introduce(self, client: Client) -> Client:
         """The client with what is known of it. Errors: `Turned`."""
         ip, settings = client.ip, self.settings
-        loopback = ip_address(ip).is_loopback
+        loopback = _is_loopback(ip)
         if loopback or ip in self._own_addresses():
             if client.announced:
                 # A proxy's word makes nobody one of us.
@@ -152,4 +153,9 @@ class Clients:
             return False
         # Anybody's zone may say that his mail goes to the loopback network.
         own = self._own_addresses()
-        return any(each in own and not ip_address(each).is_loopback for each in addresses)
+        return any(each in own and not _is_loopback(each) for each in addresses)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(ip: str) -> bool:
+    return ip_address(ip).is_loopback

@@ -73,6 +73,8 @@ class Directory:
         expansion = self._expansion()
         refusal: Refusal | None = None
         try:
+            if await self._names.lookup_user(address.local, place) is not None:
+                return
             async for found in expansion.copies(address, place):
                 if found.refusal is None or found.refusal.reply.temporary:
                     return
@@ -96,6 +98,11 @@ class Directory:
                 if user is None:
                     raise Refusal(NO_SUCH_USER, f"the user is gone: {address}")
                 return user.mailbox
+            if not path:
+                # What most addresses are takes no expansion.
+                user = await self._names.lookup_user(address.local, place)
+                if user is not None and not (user.account and await self._names.files.forward(user.account)):
+                    return user.mailbox
             expansion = self._expansion()
             copies = [found.copy async for found in expansion.copies(address, place, path)]
         except Unreadable as error:

@@ -52,6 +52,14 @@ class Names:
                     return answer, source.name, detail
         return None
 
+    async def lookup_user(self, local: str, domain: OurDomain) -> User | None:
+        """The user that a name means by itself and by no other source; None wherever more is to be known."""
+        for source in self.sources:
+            answer = await source.find(local, domain)
+            if answer is not None:
+                return answer if isinstance(answer, User) else None
+        return None
+
     async def user(self, local: str, domain: OurDomain) -> User | None:
         """The user of that name, whatever else it stands for."""
         found = await self.users.find(local, domain)

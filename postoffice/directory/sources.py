@@ -23,7 +23,7 @@ from postoffice.directory.targets import Target
 from postoffice.directory.usermap import Match, Personal, TheUser, UserMap
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Mailbox
-from postoffice.watched import Watch, Watched
+from postoffice.watched import Unreadable, Watch, Watched
 
 # Whom files and commands act as that no user asked for.
 NOBODY = "nobody"
@@ -87,7 +87,10 @@ class AliasFile:
 
     async def current(self) -> Aliases:
         """The aliases of its last good version. Errors: `Unreadable`."""
-        aliases = await self._file.current()
+        try:
+            aliases = self._file.get()
+        except Unreadable:
+            aliases = await self._file.current()
         if aliases is not self._told:
             self._told = aliases
             for line, name in aliases.twice:

@@ -7,7 +7,8 @@ What does not fit the grammar raises `Refusal` with the reply for it; replies ne
 Where it is wider than RFC 5321: the angle brackets may be missing and blanks may follow the colon
 (old clients, and the original accepts both); a bare local name needs no domain; a domain may hold
 underscores, since hosts and senders with such names exist and the DNS allows them. Source routes are
-read and forgotten (section 4.1.1.3, appendix C). `%` and `!` have no meaning in a local part.
+read and forgotten (section 4.1.1.3, appendix C). Where there is no domain, `host!user` is user at host
+(UUCP), and relayed no more than if it were so written; else `%` and `!` have no meaning in a local part.
 
 Printable characters beyond ASCII, in UTF-8, can stand in a local part or domain (RFC 6531 section 3.3); that
 the client may use them is for the caller to see to. Such a domain becomes A-labels (IDNA 2008, with the
@@ -99,7 +100,10 @@ def parse_path(data: bytes, bad: Reply = BAD_RECIPIENT) -> tuple[Address, bytes]
     if domain is None:
         if data.startswith(b"<@"):
             raise Refusal(bad)
+        host, _, user = local.partition(b"!")
         domain = b""
+        if user and is_domain(host):
+            local, domain = user, host
     elif len(domain) > DOMAIN_LIMIT or (domain[0] == 0x5B and not _is_literal(domain)):
         raise Refusal(bad)
     elif not domain.isascii():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from io import BytesIO
+from time import sleep
 
 from attrs import frozen
 
@@ -23,7 +24,8 @@ from postoffice.directory.targets import (
     read_targets,
     without_comment,
 )
-from postoffice.watched import Mistake
+from postoffice.mail.address import Address
+from postoffice.watched import SMALL, Mistake
 
 #: Octets of one alias with its continuation lines; longer lists belong into a file of their own (:include:).
 LONGEST = 1 << 20
@@ -31,10 +33,18 @@ LONGEST = 1 << 20
 _PIECE = 1 << 16
 _MOST_TOLD = 20
 
-_ADDRESS = r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*(?:@[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)?"
+# A part of what the grammar of addresses allows.
+_ATOM = r"[A-Za-z0-9_+=-]++"
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}+(?<!-)"
+_ADDRESS = rf"{_ATOM}(?>\.{_ATOM})*+(?:@{_LABEL}(?>\.{_LABEL})*+)?"
 # What most lines look like, so that the others alone need a closer look.
 _PLAIN = re.compile(rb"([A-Za-z0-9_][A-Za-z0-9_.+=-]*+)[ \t]*+:[ \t]*+([!-~][ -~]*+)\r?\n?\Z")
-_ADDRESSES = re.compile(rf"{_ADDRESS}(?>\s*,\s*{_ADDRESS})*\s*\Z")
+_ADDRESSES = re.compile(rf"{_ADDRESS}(?>\s*,\s*{_ADDRESS})*+\s*\Z")
+# No address can be longer than it may be in so many characters.
+_SHORT = 250
+# Aliases after which a thread that reads a large file lets others have the interpreter, and for how long.
+_AT_ONCE = 1000
+_REST = 0.001
 _NAME = re.compile(r'(?>[^\s:"#\\,]|\\.|"(?>[^"\\]|\\.)*")++')
 _BLANKS = b" \t"
 
@@ -46,7 +56,8 @@ class Aliases:
     """
 
     def __init__(self, size: int = 0) -> None:
-        self._pieces: list[dict[str, str]] = [{} for _ in range(1 + size // _PIECE)]
+        # Addresses alone, without blanks, as text; everything else as octets.
+        self._pieces: list[dict[str, str | bytes]] = [{} for _ in range(1 + size // _PIECE)]
         self.count = 0
         #: Octets of the longest and of all aliases, as they are kept.
         self.longest = 0
@@ -57,10 +68,12 @@ class Aliases:
         """The targets of a name, None where it is no alias."""
         key = name.lower()
         text = self._pieces[hash(key) % len(self._pieces)].get(key)
-        return None if text is None else read_targets(text)
+        if isinstance(text, str):
+            return tuple(_address(piece) for piece in text.split(","))
+        return None if text is None else read_targets(text.decode())
 
-    def add(self, number: int, name: str, text: str) -> None:
-        """Take an alias that was checked."""
+    def add(self, number: int, name: str, text: str | bytes) -> None:
+        """Take an alias that was checked, as it is kept."""
         key = name.lower()
         piece = self._pieces[hash(key) % len(self._pieces)]
         if key in piece:
@@ -101,12 +114,14 @@ PERSONAL = Rules((Include,), ":include: is for the alias file of the system")
 def parse_aliases(data: bytes, rules: Rules) -> Aliases:
     """Read an alias file."""
     aliases = Aliases(len(data))
-    for number, line in _lines(data):
+    for count, (number, line) in enumerate(_lines(data), 1):
+        if count % _AT_ONCE == 0 and len(data) > SMALL:
+            sleep(_REST)
         plain = _PLAIN.match(line)
         if plain is not None:
             name, text = plain[1].decode("ascii"), plain[2].decode("ascii")
-            if _ADDRESSES.match(text):
-                aliases.add(number, name, text.rstrip())
+            if len(text) < _SHORT and _ADDRESSES.match(text):
+                aliases.add(number, name, "".join(text.split()))
                 continue
         try:
             name, text = _entry(line.decode())
@@ -115,8 +130,13 @@ def parse_aliases(data: bytes, rules: Rules) -> Aliases:
             raise Mistake(number, "not UTF-8") from None
         except ValueError as error:
             raise Mistake(number, str(error)) from None
-        aliases.add(number, name, text)
+        aliases.add(number, name, text.encode())
     return aliases
+
+
+def _address(text: str) -> Address:
+    local, _, domain = text.partition("@")
+    return Address(local, domain)
 
 
 def parse_list(data: bytes, rules: Rules) -> tuple[Target, ...]:

@@ -120,9 +120,11 @@ def parse_aliases(data: bytes, rules: Rules) -> Aliases:
         plain = _PLAIN.match(line)
         if plain is not None:
             name, text = plain[1].decode("ascii"), plain[2].decode("ascii")
-            if len(text) < _SHORT and _ADDRESSES.match(text):
-                aliases.add(number, name, "".join(text.split()))
-                continue
+            if _ADDRESSES.match(text):
+                text = "".join(text.split())
+                if len(text) < _SHORT or max(map(len, text.split(","))) < _SHORT:
+                    aliases.add(number, name, text)
+                    continue
         try:
             name, text = _entry(line.decode())
             _check(text, rules)

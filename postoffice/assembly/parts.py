@@ -22,6 +22,7 @@ from postoffice.config.settings import Settings
 from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
 from postoffice.directory.accounts import Account as MailAccount
+from postoffice.directory.accounts import OneAccount
 from postoffice.directory.homes import OwnHome
 from postoffice.directory.lookup import Directory
 from postoffice.directory.mailboxes import tree_of
@@ -121,7 +122,9 @@ def make_parts(
     in_thread = partial(world.in_thread, reactor, threads)
     watch = Watch(reactor.seconds, journal.warning, in_thread)
     own = MailAccount(account.name, account.uid, account.home)
-    ground = Ground(own, resolver, addresses, OwnHome(own, in_thread), watch, reactor)
+    # All of them (`AllAccounts`) once there is a helper to act as others.
+    accounts = OneAccount(own)
+    ground = Ground(own, accounts, resolver, addresses, OwnHome(own, in_thread), watch, reactor)
     registry = registry_of(settings, host, ground)
     remote = RemoteDelivery(
         EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random

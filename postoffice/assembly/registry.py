@@ -9,7 +9,7 @@ from attrs import frozen
 from twisted.internet.task import deferLater
 
 from postoffice.config.settings import Settings
-from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
+from postoffice.directory.accounts import Account, AllAccounts, OneAccount, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.exchange import Exchange, Machine
 from postoffice.directory.expand import Limits
@@ -18,8 +18,10 @@ from postoffice.directory.names import Names
 from postoffice.directory.personal import PersonalFiles
 from postoffice.directory.sources import (
     CatchAll,
+    Floor,
     Mailboxes,
     Postmaster,
+    RootMail,
     SystemAliases,
     UserMaps,
     VirtualAliases,
@@ -31,9 +33,13 @@ from postoffice.watched import Watch
 
 @frozen
 class Ground:
-    """What the directory stands on: the account we run as, the DNS, the machine's addresses, files, time."""
+    """What the directory stands on: accounts, the DNS, the machine's addresses, files, time.
+
+    `account` is the one we run as; `accounts` are that one alone, or all if a helper acts as others.
+    """
 
     account: Account
+    accounts: OneAccount | AllAccounts
     resolver: IResolver
     addresses: Callable[[], frozenset[str]]
     homes: IHomes
@@ -64,12 +70,16 @@ def registry_of(settings: Settings, host: str, ground: Ground) -> Registry:
     files = PersonalFiles(ground.homes, watch)
     place = settings.virtual
     virtual = watch.keep(f"{place}/*/passwd", lambda: VirtualUsers(place, watch))
-    users = Mailboxes(SystemUsers(account), settings.mailbox, virtual, settings.vmailbox)
+    # What we run as gets mail in any case where there is nobody else.
+    alone = isinstance(ground.accounts, OneAccount)
+    floor = Floor() if alone else Floor(settings.min_uid, settings.root_mail)
+    users = Mailboxes(ground.accounts, floor, settings.mailbox, virtual, settings.vmailbox)
     aliases = watch.keep(f"{place}/*/aliases", lambda: VirtualAliases(place, watch))
     sources = (
         SystemAliases(settings.aliases, watch),
         aliases,
         users,
+        RootMail(ground.accounts, floor),
         CatchAll(aliases),
         UserMaps(tuple(map(parse_map, settings.usermap)), users, files),
         Postmaster(account, settings.mailbox),

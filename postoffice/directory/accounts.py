@@ -1,4 +1,4 @@
-"""Who has a mailbox here: the account we run as, and the users of virtual domains.
+"""Who has a mailbox here: accounts of the system, and the users of virtual domains.
 
 Asked by `postoffice.directory.lookup`. What is returned is always the name as the system or the
 domain's `passwd` file spells it, never as a stranger wrote it, because it becomes part of a path.
@@ -9,12 +9,21 @@ When things fail: see `postoffice.watched`; a passwd file that never was readabl
 
 from __future__ import annotations
 
+import pwd
 import re
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from attrs import field, frozen
+from twisted.internet.defer import Deferred
 
 from postoffice.directory.domains import OurDomain
-from postoffice.watched import Mistake, Watch, Watched
+from postoffice.watched import Mistake, Unreadable, Watch, Watched
+
+# Seconds for which what the system says of an account counts, and for which it counts that there is none.
+KEPT = 60.0
+KEPT_UNKNOWN = 10.0
+_MOST_KEPT = 10_000
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=&'-]{0,63}\Z")
 
@@ -44,17 +53,68 @@ def is_fit(name: str) -> bool:
     return bool(_NAME.match(name)) and ".." not in name and not name.lower().endswith(".lock")
 
 
-class SystemUsers:
-    """The users of the system: the one account given. Account 0 never receives mail."""
+class Accounts(Protocol):
+    """The accounts of the system."""
+
+    async def find(self, name: str) -> Account | None:
+        """The account of that name, compared without case. Errors: `Unreadable`."""
+
+
+class OneAccount:
+    """The one account there is for a service that cannot act as others. Account 0 never receives mail."""
 
     def __init__(self, account: Account | None) -> None:
         usable = account is not None and account.uid != 0 and is_fit(account.name)
         self._account = account if usable else None
         self._key = account.name.lower() if account else ""
 
-    def find(self, name: str) -> Account | None:
-        """The account of that name, compared without case."""
+    async def find(self, name: str) -> Account | None:
         return self._account if name.lower() == self._key else None
+
+
+class AllAccounts:
+    """All accounts of the system, for a service that has a helper to act as them.
+
+    The C library is asked in a thread, for an account may be in a directory on another machine; what it says
+    is remembered. The exact name counts before that in lower case. `look` finds an entry of passwd(5).
+    """
+
+    def __init__(
+        self,
+        in_thread: Callable[..., Deferred[Any]],
+        seconds: Callable[[], float],
+        look: Callable[[str], pwd.struct_passwd] = pwd.getpwnam,
+    ) -> None:
+        self._in_thread = in_thread
+        self._seconds = seconds
+        self._look = look
+        self._known: dict[str, tuple[float, Account | None]] = {}
+
+    async def find(self, name: str) -> Account | None:
+        if not is_fit(name):
+            return None
+        now = self._seconds()
+        known = self._known.get(name)
+        if known is not None and known[0] - KEPT <= now < known[0]:
+            return known[1]
+        try:
+            account: Account | None = await self._in_thread(self._ask, name)
+        except OSError as error:
+            raise Unreadable(f"the account {name}: {error.strerror}") from None
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
+        self._known[name] = (now + (KEPT if account else KEPT_UNKNOWN), account)
+        return account
+
+    def _ask(self, name: str) -> Account | None:
+        for spelling in dict.fromkeys((name, name.lower())):
+            try:
+                entry = self._look(spelling)
+            except KeyError:
+                continue
+            if is_fit(entry.pw_name):
+                return Account(entry.pw_name, entry.pw_uid, entry.pw_dir)
+        return None
 
 
 class VirtualUsers:

@@ -14,7 +14,7 @@ from typing import Protocol
 from attrs import evolve, frozen
 
 from postoffice.config.places import MailboxRule
-from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers
+from postoffice.directory.accounts import Account, Accounts, VirtualUsers
 from postoffice.directory.aliases import SYSTEM, VIRTUAL, Aliases, Rules, parse_aliases
 from postoffice.directory.domains import OurDomain
 from postoffice.directory.mailboxes import mailbox_of
@@ -27,6 +27,8 @@ from postoffice.watched import Unreadable, Watch, Watched
 
 # Whom files and commands act as that no user asked for.
 NOBODY = "nobody"
+# Whose mailbox is for accounts that get no mail, where the configuration names nobody.
+ROOT_MAIL = "mail"
 # The longest name that user maps are tried with; RFC 5321 section 4.5.3.1.1 allows no longer one.
 _LONGEST_NAME = 64
 
@@ -158,15 +160,41 @@ class CatchAll:
         )
 
 
+@frozen
+class Floor:
+    """Which accounts get no mail themselves: 0, and those below `min_uid`; and who gets it instead.
+
+    Without `root_mail` it is the mailbox `mail`. That account gets mail wherever it stands.
+    """
+
+    min_uid: int = 0
+    root_mail: str | None = None
+
+    @property
+    def deputy(self) -> str:
+        """Who gets the mail of those below."""
+        return self.root_mail or ROOT_MAIL
+
+    def bears(self, account: Account) -> bool:
+        """Whether an account gets mail itself."""
+        return account.uid != 0 and (account.uid >= self.min_uid or account.name == self.deputy)
+
+
 class Mailboxes:
     """The users of the system in every domain that is not virtual, and those of each virtual domain."""
 
     name = "users"
 
     def __init__(
-        self, system: SystemUsers, rule: MailboxRule, virtual: VirtualUsers, virtual_rule: MailboxRule
+        self,
+        accounts: Accounts,
+        floor: Floor,
+        rule: MailboxRule,
+        virtual: VirtualUsers,
+        virtual_rule: MailboxRule,
     ) -> None:
-        self._system = system
+        self._accounts = accounts
+        self._floor = floor
         self._rule = rule
         self._virtual = virtual
         self._virtual_rule = virtual_rule
@@ -177,11 +205,28 @@ class Mailboxes:
             if user is None:
                 return None
             return User(mailbox_of(self._virtual_rule, user, domain.name, "", f"{user}@{domain.name}"))
-        account = self._system.find(local)
-        if account is None:
+        account = await self._accounts.find(local)
+        if account is None or not self._floor.bears(account):
             return None
         mailbox = mailbox_of(self._rule, account.name, domain.name, account.home, account.name)
-        return User(mailbox, account.name)
+        # Nothing is read as an account below the floor.
+        return User(mailbox, account.name if account.uid >= self._floor.min_uid else None)
+
+
+class RootMail:
+    """The mail of accounts that get none themselves goes to `root-mail`, or to the mailbox `mail`."""
+
+    name = "root-mail"
+
+    def __init__(self, accounts: Accounts, floor: Floor) -> None:
+        self._accounts = accounts
+        self._floor = floor
+
+    async def find(self, local: str, domain: OurDomain) -> Listed | None:
+        account = None if domain.virtual else await self._accounts.find(local)
+        if account is None or self._floor.bears(account):
+            return None
+        return Listed((Address(self._floor.deputy, ""),))
 
 
 class UserMaps:

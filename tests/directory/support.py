@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.assembly.registry import Ground, registry_of
 from postoffice.config.settings import Settings
-from postoffice.directory.accounts import Account
+from postoffice.directory.accounts import Account, AllAccounts, OneAccount
 from postoffice.directory.exchange import Exchange, Machine
 from postoffice.directory.homes import OwnHome
 from postoffice.directory.lookup import Directory
@@ -53,6 +53,7 @@ class DirectoryTestCase(SynchronousTestCase):
         self.resolver = StaticResolver(
             mx={"example.com": [(10, "mx.example.com")]}, addresses={"mx.example.com": ["192.0.2.99"]}
         )
+        self.accounts: OneAccount | AllAccounts = OneAccount(Account(ANN, 1000, self.home))
         self.homes: IHomes = OwnHome(Account(ANN, os.geteuid(), self.home), at_once)
         self.directory = self.make()
 
@@ -83,6 +84,7 @@ class DirectoryTestCase(SynchronousTestCase):
             self.watch = Watch(self.clock.seconds, self.warnings.append, at_once)
         ground = Ground(
             Account(ANN, 1000, self.home),
+            self.accounts,
             self.resolver,
             lambda: frozenset({"127.0.0.1", "::1", "192.0.2.7", "2001:db8::7"}),
             self.homes,

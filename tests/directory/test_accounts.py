@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import os
+import pwd
+from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.directory.accounts import Account, SystemUsers, VirtualUsers, is_fit
+from postoffice.directory.accounts import Account, AllAccounts, OneAccount, VirtualUsers, is_fit
 from postoffice.directory.domains import OurDomain
+from postoffice.mail.address import Address
+from postoffice.mail.destination import Mailbox, OwnMailbox
 from postoffice.watched import Unreadable, Watch
+from tests.directory.support import DirectoryTestCase, at_once
 
 DOMAIN = OurDomain("example.org", virtual=True)
 UNFIT = (
@@ -29,26 +34,132 @@ UNFIT = (
 )
 
 
-class SystemUsersTests(SynchronousTestCase):
+class OneAccountTests(SynchronousTestCase):
+    def find(self, account: Account | None, name: str) -> Account | None:
+        return self.successResultOf(OneAccount(account).find(name))  # type: ignore[no-any-return]
+
     def test_only_the_account_given(self) -> None:
         account = Account("Joe", 1000, "/home/joe")
-        users = SystemUsers(account)
-        self.assertEqual(users.find("joe"), account)
-        self.assertEqual(users.find("JOE"), account)
+        self.assertEqual(self.find(account, "joe"), account)
+        self.assertEqual(self.find(account, "JOE"), account)
         for name in ("jo", "joe ", "", "root", "~joe", "./joe"):
-            self.assertIsNone(users.find(name), name)
+            self.assertIsNone(self.find(account, name), name)
 
     def test_root_never_receives(self) -> None:
-        self.assertIsNone(SystemUsers(Account("root", 0, "/root")).find("root"))
-        self.assertIsNone(SystemUsers(Account("toor", 0, "/root")).find("toor"))
+        self.assertIsNone(self.find(Account("root", 0, "/root"), "root"))
+        self.assertIsNone(self.find(Account("toor", 0, "/root"), "toor"))
 
     def test_unfit_names(self) -> None:
         for name in UNFIT:
-            self.assertIsNone(SystemUsers(Account(name, 1000, "/")).find(name), name)
+            self.assertIsNone(self.find(Account(name, 1000, "/"), name), name)
 
     def test_no_account(self) -> None:
-        self.assertIsNone(SystemUsers(None).find(""))
-        self.assertIsNone(SystemUsers(None).find("joe"))
+        self.assertIsNone(self.find(None, ""))
+        self.assertIsNone(self.find(None, "joe"))
+
+
+def passwd(*accounts: tuple[str, int]) -> Callable[[str], pwd.struct_passwd]:
+    """A system with these accounts."""
+    return {
+        name: pwd.struct_passwd((name, "x", uid, uid, "", f"/home/{name}", "/bin/sh"))
+        for name, uid in accounts
+    }.__getitem__
+
+
+class AllAccountsTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.asked: list[str] = []
+        self.look = passwd(("joe", 1000), ("Ann", 1001), ("ann", 1002), ("odd/name", 1003))
+        self.accounts = AllAccounts(at_once, self.clock.seconds, self._look)
+
+    def _look(self, name: str) -> pwd.struct_passwd:
+        self.asked.append(name)
+        return self.look(name)
+
+    def find(self, name: str) -> Account | None:
+        return self.successResultOf(self.accounts.find(name))  # type: ignore[no-any-return]
+
+    def test_the_exact_name_then_without_case(self) -> None:
+        joe = Account("joe", 1000, "/home/joe")
+        self.assertEqual(self.find("joe"), joe)
+        self.assertEqual(self.find("JOE"), joe)
+        for name, uid in (("Ann", 1001), ("ann", 1002), ("ANN", 1002)):
+            account = self.find(name)
+            self.assertEqual(account and account.uid, uid)
+
+    def test_names_that_are_not_fit_are_not_asked_for(self) -> None:
+        for name in (*UNFIT, "odd/name"):
+            self.assertIsNone(self.find(name))
+        self.assertEqual(self.asked, [])
+
+    def test_what_the_system_said_counts_for_a_while(self) -> None:
+        for _ in range(3):
+            self.find("joe")
+            self.find("nobody")
+        self.assertEqual(self.asked, ["joe", "nobody"])
+        self.clock.advance(11)
+        self.find("joe")
+        self.find("nobody")
+        self.clock.advance(50)
+        self.find("joe")
+        self.assertEqual(self.asked, ["joe", "nobody", "nobody", "joe"])
+
+    def test_a_system_that_does_not_answer(self) -> None:
+        def broken(name: str) -> pwd.struct_passwd:
+            raise OSError(5, "Input/output error")
+
+        self.look = broken
+        self.failureResultOf(self.accounts.find("joe"), Unreadable)
+        self.look = passwd(("joe", 1000))
+        self.assertIsNotNone(self.find("joe"))
+
+    def test_the_system_itself(self) -> None:
+        own = pwd.getpwuid(os.getuid())
+        accounts = AllAccounts(at_once, self.clock.seconds)
+        found = self.successResultOf(accounts.find(own.pw_name))
+        self.assertEqual(found, Account(own.pw_name, own.pw_uid, own.pw_dir))
+
+
+class FloorTests(DirectoryTestCase):
+    """Mail of accounts that get none themselves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        look = passwd(("root", 0), ("daemon", 1), ("mail", 8), ("ann", 1000), ("joe", 1001))
+        self.accounts = AllAccounts(at_once, self.clock.seconds, look)
+        self.make()
+
+    def test_to_the_mailbox_mail(self) -> None:
+        for name in ("root", "daemon", "ROOT"):
+            self.assertEqual(self.copies(name), ["/var/mail/mail"])
+            self.assertEqual(self.checked(name), "fine")
+        self.assertEqual(self.copies("joe"), ["/var/mail/joe"])
+        self.assertEqual(self.copies("mail"), ["/var/mail/mail"])
+
+    def test_the_copy_can_be_checked_again(self) -> None:
+        (copy,) = self.resolved("root")  # type: ignore[misc]
+        self.assertEqual((copy.address, copy.fixed), (Address("mail", ""), OwnMailbox()))
+        self.assertEqual(self.resolved("mail", copy.fixed), Mailbox("mbox", "/var/mail/mail", "mail"))
+
+    def test_to_whom_the_configuration_names(self) -> None:
+        self.make("root-mail=joe")
+        self.assertEqual(self.copies("root"), ["/var/mail/joe"])
+        self.assertEqual(self.copies("mail"), ["/var/mail/joe"])
+
+    def test_an_alias_comes_first(self) -> None:
+        self.write("aliases", "root: ann\n")
+        self.assertEqual(self.copies("root"), ["/var/mail/ann"])
+
+    def test_the_floor_can_be_chosen(self) -> None:
+        self.make("min-uid=1001")
+        self.assertEqual(self.copies("ann"), ["/var/mail/mail"])
+        self.make("min-uid=0")
+        self.assertEqual(self.copies("daemon"), ["/var/mail/daemon"])
+        self.assertEqual(self.copies("root"), ["/var/mail/mail"])
+
+    def test_not_in_virtual_domains(self) -> None:
+        self.assertEqual(self.checked("root@example.org"), "550 5.1.1 No such user here")
 
 
 class VirtualUsersTests(SynchronousTestCase):

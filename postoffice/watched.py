@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from attrs import field, frozen
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -46,18 +46,24 @@ class Unreadable(Exception):
     """A file could not be read since the start; nothing is known of what it says."""
 
 
-@frozen
+@define(eq=False)
 class Watch:
     """What every watched file needs of the world: a clock in seconds, where warnings go, and threads.
 
     `in_thread` calls a function in another thread; without it every file is read at once. `kept` remembers
     who watches which files as long as anybody does, so that what is known outlives a change of settings.
+    `demands` counts the calls of `look`.
     """
 
     seconds: Callable[[], float]
     warn: Callable[[str], None]
     in_thread: Callable[..., Deferred[Any]] | None = None
-    kept: WeakValueDictionary[str, Any] = field(factory=WeakValueDictionary, eq=False, repr=False)
+    kept: WeakValueDictionary[str, Any] = field(factory=WeakValueDictionary, repr=False)
+    demands: int = 0
+
+    def look(self) -> None:
+        """Look at every file when it is asked for next, however short the time since the last look."""
+        self.demands += 1
 
     def keep(self, path: str, make: Callable[[], T]) -> T:
         """Who watches what is at `path`; made if nobody does."""
@@ -92,6 +98,7 @@ class Watched(Generic[T]):
         self._release = release
         self._identity: _Identity | None = None
         self._look = float("-inf")
+        self._demands = watch.demands
         self._good = False
         self._told = ""
         # The callers that wait for the file while it is read in a thread, None while it is not.
@@ -101,17 +108,13 @@ class Watched(Generic[T]):
         """The value of the last good version. Errors: `Unreadable` when there was none."""
         now = self._watch.seconds()
         # The clock may have been set back.
-        if not self._look - PERIOD <= now < self._look:
-            self._look = now + PERIOD
+        if not self._look - PERIOD <= now < self._look or self._demands != self._watch.demands:
+            self._look, self._demands = now + PERIOD, self._watch.demands
             if self._waiting is None:
                 self._refresh()
         if self._value is None:
             raise Unreadable(self._path)
         return self._value
-
-    def look(self) -> None:
-        """Look at the file when it is asked for next, however short the time since the last look."""
-        self._look = float("-inf")
 
     async def current(self) -> T:
         """Like `get`, but waits for a large file that is being read for the first time."""

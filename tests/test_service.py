@@ -114,7 +114,8 @@ def facts(office: Office) -> set[str]:
             seen.add(id(thing))
             if not isinstance(thing, Journal | Sockets | Certificates):
                 for slot in (*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())):
-                    look(f"{type(thing).__name__}.{slot}", getattr(thing, slot, None))
+                    if not slot.endswith("demands"):
+                        look(f"{type(thing).__name__}.{slot}", getattr(thing, slot, None))
 
     look("host", office.host)
     look("parts", office.parts)

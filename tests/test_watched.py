@@ -26,7 +26,8 @@ class WatchedTests(SynchronousTestCase):
             self.reads += 1
             return parse(data)
 
-        return Watched(self.path, counted, "nothing", Watch(self.clock.seconds, self.warnings.append), start)
+        self.watch = Watch(self.clock.seconds, self.warnings.append)
+        return Watched(self.path, counted, "nothing", self.watch, start)
 
     def write(self, text: str) -> None:
         with open(f"{self.path}.new", "w") as file:
@@ -42,6 +43,16 @@ class WatchedTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(watched.get(), "two")
         self.assertEqual(self.warnings, [])
+
+    def test_looked_at_when_that_is_asked_for(self) -> None:
+        self.write("one")
+        watched = self.make()
+        self.assertEqual(watched.get(), "one")
+        self.write("two")
+        self.watch.look()
+        self.assertEqual(watched.get(), "two")
+        self.write("three")
+        self.assertEqual(watched.get(), "two")
 
     def test_not_read_again_without_need(self) -> None:
         self.write("one")

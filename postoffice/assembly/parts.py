@@ -168,6 +168,7 @@ def make_parts(
 
 def adapt_parts(parts: Parts, settings: Settings, host: str, directory: Directory) -> None:
     """Tell them other settings, which nothing is wrong with."""
+    parts.ground.watch.look()
     parts.resolver.adapt(name_servers(settings))
     parts.remote.adapt(remote_settings(settings, host))
     parts.mailbox.adapt(mailbox_settings(settings, host))

@@ -65,14 +65,10 @@ class AccessFiles:
         self.adapt(allow, deny)
 
     def adapt(self, allow: str, deny: str) -> None:
-        """Use these files from now on, as they are now. Of the same file, the last good version stays in use
-        where there is a mistake in it.
-        """
+        """Use these files from now on; where they are the same, the last good version stays in use."""
         if (allow, deny) != self._paths:
             self._paths = allow, deny
             self._files = self._watched(allow, True), self._watched(deny, False)
-        for file in self._files:
-            file.look()
 
     def _watched(self, path: str, allows: bool) -> Watched[tuple[Rule, ...]]:
         none: tuple[Rule, ...] = ()

@@ -164,14 +164,6 @@ class Mistakes(Files):
         self.files.adapt(paths[0], "/nonexistent")
         self.assertIsNone(self.files.decide(FRIEND))
 
-    def test_with_settings_that_are_read_again_the_files_are(self) -> None:
-        self.assertEqual(self.denied(FRIEND, "", "smtp: 192.0.2.9"), PLAIN)
-        paths = str(self.directory / "allow"), str(self.directory / "deny")
-        (self.directory / "deny").write_text("")
-        self.assertEqual(self.files.decide(FRIEND), PLAIN)
-        self.files.adapt(*paths)
-        self.assertIsNone(self.files.decide(FRIEND))
-
     def test_there_never_was_a_good_version(self) -> None:
         self.write("", "smtp")
         self.assertRaises(Unreadable, self.files.decide, FRIEND)

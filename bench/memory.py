@@ -106,7 +106,7 @@ def letter(pid: int, port: int, sink: peers.SmtpSink, mebibytes: int) -> float:
     before = steady(pid)
     forget_peak(pid)
     come = sink.count() + 1
-    run = peers.smtp_source(port, length=mebibytes << 20, recipient="rcpt@sink.test", timeout=120)
+    run = peers.smtp_source(port, length=mebibytes << 20, recipient="rcpt@sink.localhost", timeout=120)
     if run.status != 0 or not sink.wait(come, 120):
         raise peers.PeerError(f"the letter did not go through: {run.stderr}")
     return (resident(pid, "VmHWM") - before) / 1024
@@ -158,7 +158,7 @@ def measure(options: argparse.Namespace) -> tuple[float, float | None, float | N
         stack.enter_context(server)
         # The bare protocol passes nothing on, and knows no TLS.
         through = options.letter and options.only != "bare"
-        peers.smtp_source(server.port, sessions=10, messages=50, recipient="rcpt@sink.test")
+        peers.smtp_source(server.port, sessions=10, messages=50, recipient="rcpt@sink.localhost")
         if through and not sink.wait(50, 60):
             raise peers.PeerError(f"{sink.count()} of 50 letters came out:\n{server.log()[-4000:]}")
         each = sessions(server.pid, server.port, options.sessions)

@@ -32,6 +32,8 @@ MIB = 1 << 20
 CELL_BYTES = 384 * MIB
 """Most bytes of letters one cell may leave in a spool."""
 CELL_TIMEOUT = 60.0
+RECIPIENT = "rcpt@sink.localhost"
+"""A domain that is known not to be ours without the DNS, as one is whose answers are in memory."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Load:
             messages=letters,
             length=self._cell.size,
             persistent=self._cell.persistent,
-            recipient="rcpt@sink.test",
+            recipient=RECIPIENT,
             timeout=CELL_TIMEOUT,
         )
         if run.status != 0:

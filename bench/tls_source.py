@@ -52,7 +52,7 @@ class Client:
                 self.resumed += bool(secure.session_reused)
                 for _ in range(self._options.letters):
                     self._ask(secure, b"MAIL FROM:<from@bench.test>\r\n", b"250")
-                    self._ask(secure, b"RCPT TO:<rcpt@sink.test>\r\n", b"250")
+                    self._ask(secure, b"RCPT TO:<rcpt@sink.localhost>\r\n", b"250")
                     self._ask(secure, b"DATA\r\n", b"354")
                     self._ask(secure, self._letter, b"250")
                     self.letters += 1

@@ -62,7 +62,7 @@ class Sorter:
         pending: Sequence[Recipient] = claim.recipients
         while pending:
             expanded: list[tuple[Recipient, tuple[Copy, ...]]] = []
-            standing: list[str] = []
+            placed: list[tuple[Recipient, Destination]] = []
             for recipient, answer in zip(pending, await self._resolve(pending), strict=True):
                 match answer:
                     case tuple():
@@ -71,10 +71,11 @@ class Sorter:
                         refused[recipient.key] = answer
                     case _:
                         groups.setdefault(in_folder(answer, claim.letter.folder), []).append(recipient)
-                        standing.append(Copy(recipient.address, (), recipient.fixed, answer).key)
+                        placed.append((recipient, answer))
             unknown = any(isinstance(outcome, Postponed) for outcome in refused.values())
-            if not expanded and not (unknown and standing):
+            if not expanded and not (unknown and placed):
                 break
+            standing = [Copy(one.address, (), one.fixed, where).key for one, where in placed]
             replaced = await self._expand(claim, expanded, standing)
             if replaced is None:
                 return None

@@ -2,7 +2,8 @@
 
 Five sessions store COUNT letters; each prints `stored ID` when its commit was acknowledged. Every second
 letter is claimed with its commit, and settled as delivered after `settling ID` was printed; `settled ID`
-follows. `error NAME ID` says what was refused. The content of a letter follows from its id.
+follows. Of these every second one is for two others first (`expanded ID`), and one of them is served alone
+(`served ID`). `error NAME ID` says what was refused. The content of a letter follows from its id.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from twisted.internet.task import deferLater, react
 
 from postoffice.interfaces import NewLetter, SpoolFull
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Settlement
+from postoffice.mail.destination import Copy
+from postoffice.mail.envelope import Claim, Replacement, Settlement
 from postoffice.mail.outcome import Delivered
 from postoffice.mail.reply import Reply
 from postoffice.spool.sqlite import SqliteSpool
 
-ANN = Address("ann", "example.net")
+ANN, BOB, CAROL = (Address(name, "example.net") for name in ("ann", "bob", "carol"))
+DONE = Delivered(Reply(250, (0, 0), "taken"))
 SIZES = (700, 20_000, 150_000, 4_000, 400_000)
 CUTOFF = 64 * 1024
 ROOM = 4 << 20
@@ -53,15 +56,28 @@ async def letter(spool: SqliteSpool, directory: str, letter_id: str, claim: bool
         claimed = await draft.commit(NewLetter(None, ((ANN, now),), "7BIT", now, "x", letter_id), claim)
         say("stored", letter_id)
         if claimed is not None:
+            taken = claimed[0]
+            if int(letter_id.rpartition("N")[2]) % 4 == 0:
+                taken = await expanded(spool, taken)
             say("settling", letter_id)
-            done = Delivered(Reply(250, (0, 0), "taken"))
-            await spool.settle(claimed[0], [Settlement(claimed[0].recipients[0].key, done)])
+            await spool.settle(taken, [Settlement(taken.recipients[-1].key, DONE)])
             say("settled", letter_id)
     except Exception as error:
         draft.discard()
         say("error", type(error).__name__, letter_id)
         if isinstance(error, SpoolFull):
             await room_again(directory)
+
+
+async def expanded(spool: SqliteSpool, claim: Claim) -> Claim:
+    """Put two others in the place of the recipient, and serve the first of them."""
+    (recipient,) = claim.recipients
+    copies = tuple((Copy(address, (ANN,)), recipient.due) for address in (BOB, CAROL))
+    claim = await spool.expand(claim, [Replacement(recipient.key, copies)], [])
+    say("expanded", claim.letter.id)
+    await spool.settle(claim, [Settlement(claim.recipients[0].key, DONE)])
+    say("served", claim.letter.id)
+    return claim
 
 
 async def room_again(directory: str) -> None:

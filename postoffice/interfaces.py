@@ -9,8 +9,7 @@ in for a Deferred, nothing has to be waited for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
@@ -332,7 +331,7 @@ class IPolicy(Interface):
     Nothing here waits where the answer is known. Errors of every awaitable: `Refusal`.
     """
 
-    def client(client: Client) -> Coroutine[Any, Any, Client]:
+    def client(client: Client) -> Awaitable[Client]:
         """Who a client is, told when it connects: its name, whether it may relay, whether it is marked.
 
         Errors: `Turned`.
@@ -356,8 +355,8 @@ class IPolicy(Interface):
     def wrong_number(client: Client, sender: Address | None) -> None:
         """The client named a recipient of ours that does not exist."""
 
-    def accepted(client: Client, envelope: Envelope) -> Awaitable[None]:
-        """A letter of the client was stored."""
+    def accepted(client: Client, envelope: Envelope) -> None:
+        """A letter of the client was stored. What is learned from it is found out behind its back."""
 
 
 class IPasswordHashes(Interface):

@@ -210,7 +210,7 @@ class ScriptedPolicy:
     def wrong_number(self, client: Client, sender: Address | None) -> None:
         self._judge("wrong_number", sender)
 
-    async def accepted(self, client: Client, envelope: Envelope) -> None:
+    def accepted(self, client: Client, envelope: Envelope) -> None:
         self._judge("accepted", *envelope.recipients)
 
     def _judge(self, name: str, *subjects: object) -> None:

@@ -6,6 +6,10 @@ Asked by `postoffice.policy.policy`. Clients that may relay, and those a list of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from twisted.internet.defer import Deferred
+
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
@@ -41,11 +45,16 @@ class Newcomers:
         if not client.may_relay:
             self._greylist.forget(client, sender)
 
-    async def learn(self, client: Client, envelope: Envelope) -> None:
-        """A letter of the client was stored: whom our users write to may answer without waiting."""
-        if not client.may_relay or envelope.sender is None:
-            return
-        for address in envelope.recipients:
+    def learn(self, client: Client, envelope: Envelope) -> None:
+        """A letter of the client was stored: whom our users write to may answer without waiting.
+
+        Neither the letter nor its client waits for what that takes.
+        """
+        if client.may_relay and envelope.sender is not None:
+            Deferred.fromCoroutine(self._learn(envelope.recipients))
+
+    async def _learn(self, recipients: Sequence[Address]) -> None:
+        for address in recipients:
             # Else whoever forges one of our own addresses would pass.
             if not await self._is_local(address):
                 self._greylist.wrote_to(address)

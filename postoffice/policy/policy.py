@@ -107,9 +107,9 @@ class Policy:
         if self._judges.newcomers is not None:
             self._judges.newcomers.begin_anew(client, sender)
 
-    async def accepted(self, client: Client, envelope: Envelope) -> None:
+    def accepted(self, client: Client, envelope: Envelope) -> None:
         if self._judges.newcomers is not None:
-            await self._judges.newcomers.learn(client, envelope)
+            self._judges.newcomers.learn(client, envelope)
 
     async def _is_ours(self, name: str) -> bool:
         """Whether a name from HELO, or an address literal, is one of ours. A failing DNS says nothing."""

@@ -106,6 +106,11 @@ class Link(Protocol):
 
     # What the session calls.
 
+    @property
+    def waited_for(self) -> bool:
+        """Whether the session waits for it, and so hears when the connection is lost."""
+        return self._waiting is not None or self._pause is not None
+
     async def next_event(self) -> Event:
         """The next event; what was answered before is written as soon as nothing else is ready.
 

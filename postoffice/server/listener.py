@@ -149,7 +149,7 @@ class Doorkeeper:
 
     def _cut_off(self) -> None:
         for session in list(self.sessions):
-            session.link.abort()
+            session.cut_off()
 
 
 class SmtpFactory(Factory):
@@ -232,7 +232,7 @@ class SmtpFactory(Factory):
         )
         session.may_stay = self.doorkeeper.set_aside
         session.may_be = self.doorkeeper.rename
-        Deferred.fromCoroutine(self._converse(session))
+        session.conversation = Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:
         self.doorkeeper.enter(session)

@@ -177,7 +177,7 @@ class Reception:
             incoming = self._arrived(event.defect)
             letter_id = await incoming.finish()
             self._stored = incoming
-            await self._policy.accepted(client, incoming.envelope)
+            self._policy.accepted(client, incoming.envelope)
         finally:
             self.drop()
         return Reply(250, (0, 0), f"OK, queued as {letter_id}")

@@ -110,6 +110,8 @@ class Session:
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
         self.may_stay: Callable[[Session], bool] = lambda session: False
+        # What `run` is held by, to end it wherever it waits; as well.
+        self.conversation: Deferred[None] | None = None
         # Whether it may turn out to be another client; as well.
         self.may_be: Callable[[Session, Client], Reply | None] = lambda session, client: None
         self._believed = (
@@ -117,7 +119,6 @@ class Session:
         )
         # Whether XCLIENT named another client, which could not be forgotten when TLS begins.
         self._named = False
-        self._meeting: Deferred[Client] | None = None
 
     async def run(self) -> None:
         """Hold the conversation until it ends, whichever way it ends."""
@@ -178,25 +179,28 @@ class Session:
         if not self.reception.busy:
             self.link.push(SHUTDOWN)
             self.link.close()
-        if self._meeting is not None:
-            # Who the client is does not matter any more, and the DNS may take its time to say.
-            self._meeting.cancel()
+            self._give_up()
+
+    def cut_off(self) -> None:
+        """End the conversation now; only a letter that is complete is stored."""
+        self.link.abort()
+        if not self.reception.busy:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Whatever is being asked does not matter any more, and the DNS may take its time to answer it."""
+        if self.conversation is not None and not self.link.waited_for:
+            self.conversation.cancel()
 
     async def _meet(self) -> bool:
-        """Find out who the client is; false for one that is turned away, which is all done then.
-
-        Errors: `CancelledError` when we are stopped meanwhile.
-        """
-        self._meeting = Deferred.fromCoroutine(self.policy.client(self.client))
+        """Find out who the client is; false for one that is turned away, which is all done then."""
         try:
-            self.client = self.met = await self._meeting
-            self._offer()
-            return True
+            self.client = self.met = await self.policy.client(self.client)
         except Turned as turned:
             await self._turn_away(turned)
             return False
-        finally:
-            self._meeting = None
+        self._offer()
+        return True
 
     async def _secure(self) -> None:
         """Encrypt the session, and forget all that the client said (RFC 3207 section 4.2).
@@ -248,6 +252,8 @@ class Session:
                 self.journal.wrong_number(self.client, event.sender, reply)
             else:
                 self.journal.refused(self.client, self._what(event), reply, refusal.why)
+        except CancelledError:
+            raise
         except Exception as error:
             self.journal.error(f"{type(event).__name__} of {self.client} failed", error)
             if type(event) in _ENDING:
@@ -315,6 +321,8 @@ class Session:
     async def _chunk(self, event: Chunk) -> None:
         try:
             await self.reception.chunk(self.client, event)
+        except CancelledError:
+            raise
         except Exception as error:
             self.journal.error(f"the first chunk of {self.client} failed", error)
 

@@ -34,7 +34,7 @@ class Submission:
 
     async def finish(self) -> str:
         letter_id = await self._incoming.finish()
-        await self._policy.accepted(self._client, self._incoming.envelope)
+        self._policy.accepted(self._client, self._incoming.envelope)
         self._incoming.pass_on()
         return letter_id
 

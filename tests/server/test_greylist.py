@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,6 +18,7 @@ from postoffice.policy.greylist import Greylist, GreylistSettings
 from postoffice.server.greylist import answer
 from postoffice.server.office import NotDone
 from tests.doubles import MemoryGreylist, StaticResolver
+from tests.queue.support import Directory
 from tests.server.support import INSIDE, OUTSIDE, Door, Visit
 
 HOUR = 3600
@@ -62,6 +64,25 @@ class Conversation(Greylisted):
         self.clock.advance(HOUR)
         self.assertTrue(self.tried().startswith("354 "))
         self.assertTrue(self.tried().startswith("450 4.7.1 "))
+
+    def test_nobody_waits_while_we_learn_whom_our_users_write_to(self) -> None:
+        held: Deferred[None] = Deferred()
+
+        class Slow(Directory):
+            async def is_local(self, domain: str) -> bool:
+                await held
+                return await super().is_local(domain)
+
+        with mock.patch("tests.server.support.Directory", Slow):
+            self.door.judge()
+        visit = self.visit(INSIDE)
+        visit.send(b"EHLO x\r\n")
+        visit.send(b"MAIL FROM:<bob@example.org>\r\nRCPT TO:<alice@example.net>\r\nDATA\r\n")
+        self.assertTrue(visit.send(b"Subject: x\r\n\r\nx\r\n.\r\n").startswith(b"250 "))
+        self.assertEqual(self.journal.named("delivered"), ["alice@example.net"])
+        self.assertTrue(self.tried().startswith("451 "))
+        held.callback(None)
+        self.assertTrue(self.tried().startswith("354 "))
 
     def test_recipients_are_heard_and_DATA_is_put_off(self) -> None:
         visit = self.visit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 from attrs import evolve
@@ -11,9 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.interfaces import SpoolFailed
 from postoffice.mail.address import Address
+from postoffice.mail.client import Client
 from postoffice.server.link import READ_AHEAD, Pace
 from postoffice.server.listener import Limits
-from tests.server.support import OUTSIDE, Door, Visit
+from tests.doubles import ScriptedPolicy
+from tests.server.support import INSIDE, OUTSIDE, Door, Visit
 
 BEGIN = """
     S: 220 mx.example.org ESMTP Postoffice greets *
@@ -525,6 +528,22 @@ class Ordering(Conversation):
         self.assertEqual(self.door.contents(), [])
 
 
+class SlowPolicy(ScriptedPolicy):
+    """One that does not come to an answer to the question `name`; everybody may relay."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Client(INSIDE, may_relay=True))
+        self.unanswered: list[Deferred[Any]] = []
+        method = getattr(self, name)
+
+        async def wait(*asked: object) -> object:
+            self.unanswered.append(Deferred())
+            await self.unanswered[-1]
+            return await method(*asked)
+
+        setattr(self, name, wait)
+
+
 class Stopping(Conversation):
     def test_idle_sessions_end_and_a_letter_that_is_coming_in_is_finished(self) -> None:
         idle, busy = self.visit(), self.visit()
@@ -554,6 +573,40 @@ class Stopping(Conversation):
         busy.leave()
         self.visits.clear()
         self.successResultOf(stopped)
+
+    def test_A10_nobody_waits_for_an_answer_that_does_not_come(self) -> None:
+        asked = ("client", "helo", "sender", "recipient", "content", "content")
+        said = (b"EHLO x\r\n", b"MAIL FROM:<>\r\n", b"RCPT TO:<a@far.example>\r\n", b"DATA\r\n")
+        for count, name in enumerate(asked):
+            self.door.factory.policy = slow = SlowPolicy(name)
+            visit = self.visit(INSIDE)
+            for line in (*said[:3], b"BDAT 5 LAST\r\n12345") if count == 5 else said[:count]:
+                visit.send(line)
+            self.assertEqual(len(slow.unanswered), 1, name)
+            stopped = Deferred.fromCoroutine(self.door.doorkeeper.stop(3.0))
+            self.successResultOf(stopped)
+            self.assertIn(b"421 4.3.2 ", visit.heard())
+            self.assertTrue(visit.transport.disconnecting)
+        self.assertEqual(self.facts("error"), [])
+        self.assertEqual(self.door.contents(), [])
+
+    def test_a_letter_that_is_being_stored_is_waited_for(self) -> None:
+        commits: list[Deferred[None]] = []
+        self.door.office.spool.draft = self.slow(commits)  # type: ignore[method-assign,assignment]
+        visit = self.visit()
+        visit.send(b"EHLO x\r\n")
+        visit.send(b"MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n")
+        visit.send(b"x\r\n.\r\n")
+        stopped = Deferred.fromCoroutine(self.door.doorkeeper.stop(3.0))
+        self.door.office.clock.advance(3.0)
+        self.assertTrue(visit.transport.disconnected)
+        visit.leave()
+        self.visits.clear()
+        self.assertNoResult(stopped)
+        commits[0].callback(None)
+        self.successResultOf(stopped)
+        # The client never heard of it, but it is here.
+        self.assertEqual(len(self.door.contents()), 1)
 
 
 class Names(Conversation):

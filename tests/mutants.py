@@ -183,8 +183,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C1_announced_home",
         "postoffice/policy/client.py",
-        "            if client.announced:\n",
-        "            if False:\n",
+        "client.announced and (home or client.anonymous)",
+        "client.announced and client.anonymous",
         "tests.server.test_proxied.Announced.test_C1_nobody_is_announced_home",
     ),
     Mutant(
@@ -426,9 +426,30 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.policy.test_client.Relaying.test_C1_trusted_by_address_and_by_confirmed_name",
     ),
     Mutant(
+        "C1_nobody_with_the_rights_of_the_proxy",
+        "postoffice/policy/client.py",
+        "client.announced and (home or client.anonymous)",
+        "client.announced and home",
+        "tests.server.test_proxied.Announced.test_C1_a_proxy_lends_nobody_its_rights",
+    ),
+    Mutant(
+        "C1_two_spellings_of_an_address",
+        "postoffice/smtp/xclient.py",
+        "return plain_ip(str(IPv6Address(value[5:])))",
+        "return str(IPv6Address(value[5:]))",
+        "tests.server.test_proxied.Believed.test_C1_one_address_has_one_spelling",
+    ),
+    Mutant(
+        "A10_stopping_waits_for_the_dns",
+        "postoffice/server/session.py",
+        "if self.conversation is not None and not self.link.waited_for:",
+        "if False:",
+        "tests.server.test_session.Stopping.test_A10_nobody_waits_for_an_answer_that_does_not_come",
+    ),
+    Mutant(
         "C1_localmx_on_the_loopback",
         "postoffice/policy/client.py",
-        "return any(each in own and not ip_address(each).is_loopback for each in addresses)",
+        "return any(each in own and not is_loopback(each) for each in addresses)",
         "return any(each in own for each in addresses)",
         "tests.policy.test_client.Relaying.test_C1_localmx_asks_for_an_explicit_MX_that_is_ours",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from ipaddress import IPv6Network
+from ipaddress import IPv6Network, ip_address
 from typing import Literal
 
 from attrs import frozen
@@ -38,7 +38,8 @@ class Client:
     there is no name to hold the client to. `helo` is the name it gave itself. `user` is the account of a
     local command, `login` the one that was logged in to (`alice@example.org` of a virtual domain, or a user
     of the system), `here` whether the client is on this machine. `announced` says that a proxy's word is all
-    we have for who it is. `marked` is why policy would rather have
+    we have for who it is, `anonymous` that the proxy does not give its address, so that `ip` is the proxy's
+    own. `marked` is why policy would rather have
     refused it, empty for all whom it would not.
     `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
     """
@@ -52,6 +53,7 @@ class Client:
     login: str | None = None
     here: bool = False
     announced: bool = False
+    anonymous: bool = False
     may_relay: bool = False
     marked: str = ""
     nameless: bool = False
@@ -70,6 +72,23 @@ class Client:
         if not self.ip:
             return f"{self.user}@localhost"
         return f"{self.name} [{self.ip}]" if self.name else f"[{self.ip}]"
+
+
+@lru_cache(maxsize=1024)
+def plain_ip(text: str) -> str:
+    """An address as text in its one spelling: without a zone, IPv4 even where it came mapped into IPv6.
+
+    Errors: ValueError.
+    """
+    address = ip_address(text.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(ip: str) -> bool:
+    """Whether an address is of the loopback network."""
+    return ip_address(ip).is_loopback
 
 
 @lru_cache(maxsize=4096)

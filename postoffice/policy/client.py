@@ -4,7 +4,8 @@ Asked by `postoffice.policy.policy` when a client connects. Whose word is truste
 here: this machine's own addresses, `trusted` hosts and, with `localmx`, hosts whose mail comes here. The
 access files and `paranoid` turn clients away, or mark them where `forbidden` says so. A client on this
 machine is never looked up. One that a proxy announces is judged as what it is announced to be, but for an
-address of this machine, which is worth nothing then; the name and the log-in that a proxy gives are believed.
+address of this machine or none at all, which are worth nothing then; the name and the log-in that a proxy
+gives are believed.
 
 When things fail: a look-up that failed says nothing about a client. It is answered with 451 where the answer
 depends on it, as access files are that cannot be read, and leaves the client without a name else.
@@ -13,14 +14,12 @@ depends on it, as access files are that cannot be read, and leaves the client wi
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import ip_address
 
 from attrs import evolve, field, frozen
 
 from postoffice.config.values import Disposition
 from postoffice.interfaces import IResolver, MailExchanger, NoSuchDomain, ResolverFailure, Turned
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, is_loopback
 from postoffice.mail.reply import Reply, printable
 from postoffice.policy.access import AccessFiles
 from postoffice.policy.hosts import Subject
@@ -66,13 +65,14 @@ class Clients:
     async def introduce(self, client: Client) -> Client:
         """The client with what is known of it. Errors: `Turned`."""
         ip, settings = client.ip, self.settings
-        loopback = _is_loopback(ip)
-        if loopback or ip in self._own_addresses():
-            if client.announced:
-                # A proxy's word makes nobody one of us.
-                stranger = evolve(client, name=None, nameless=True)
-                stranger = self._admitted(stranger, Subject(ip, None), certain=True)
-                return self._named(stranger, certain=True) if settings.paranoid else stranger
+        loopback = is_loopback(ip)
+        home = loopback or ip in self._own_addresses()
+        if client.announced and (home or client.anonymous):
+            # A proxy's word makes nobody one of us, and its own address says nothing of its clients.
+            stranger = evolve(client, name=None, nameless=True, may_relay=client.login is not None)
+            stranger = self._admitted(stranger, Subject(ip, None), certain=True)
+            return self._named(stranger, certain=True) if settings.paranoid else stranger
+        if home:
             name = "localhost" if loopback else None
             client = evolve(client, name=name, here=True, may_relay=True)
             return self._admitted(client, Subject(ip, name or settings.host), certain=True)
@@ -153,9 +153,4 @@ class Clients:
             return False
         # Anybody's zone may say that his mail goes to the loopback network.
         own = self._own_addresses()
-        return any(each in own and not _is_loopback(each) for each in addresses)
-
-
-@lru_cache(maxsize=1024)
-def _is_loopback(ip: str) -> bool:
-    return ip_address(ip).is_loopback
+        return any(each in own and not is_loopback(each) for each in addresses)

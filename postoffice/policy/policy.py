@@ -8,14 +8,13 @@ DNS list has it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 
 from attrs import frozen
 from zope.interface import implementer
 
 from postoffice.interfaces import IPolicy, IResolver, NoSuchDomain, ResolverFailure, WrongNumber
 from postoffice.mail.address import Address
-from postoffice.mail.client import Client
+from postoffice.mail.client import Client, is_loopback, plain_ip
 from postoffice.mail.envelope import Envelope
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.policy.client import Clients
@@ -124,6 +123,7 @@ class Policy:
 
     def _is_own(self, text: str) -> bool:
         try:
-            return ip_address(text).is_loopback or text in self._own_addresses()
+            ip = plain_ip(text)
         except ValueError:
             return False
+        return is_loopback(ip) or ip in self._own_addresses()

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import lru_cache, partial
-from ipaddress import ip_address
+from functools import partial
 
 from attrs import evolve, frozen
 from twisted.internet.address import UNIXAddress
@@ -21,7 +20,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 
 from postoffice.interfaces import IDirectory, IEncryption, IPolicy
-from postoffice.mail.client import Client, network_of
+from postoffice.mail.client import Client, is_loopback, network_of, plain_ip
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
@@ -197,7 +196,8 @@ class SmtpFactory(Factory):
     def _announced(self, proxy: Client, who: Announced) -> Protocol:
         """A proxy has said for whom it speaks."""
         ip = plain_ip(who.ip) if who.ip else proxy.ip
-        return self._receive(evolve(proxy, ip=ip, port=who.port, announced=True))
+        client = evolve(proxy, ip=ip, port=who.port, announced=True, anonymous=not who.ip)
+        return self._receive(client)
 
     def _turn_away(self, client: Client, reply: Reply, why: str) -> Protocol:
         journal = self.intake.journal
@@ -262,20 +262,6 @@ def peer_of(address: IAddress | None) -> str:
     if isinstance(address, UNIXAddress):
         return "127.0.0.1"
     return plain_ip(getattr(address, "host", "") or "0.0.0.0")
-
-
-@lru_cache(maxsize=1024)
-def is_loopback(ip: str) -> bool:
-    """Whether an address is of the loopback network."""
-    return ip_address(ip).is_loopback
-
-
-@lru_cache(maxsize=1024)
-def plain_ip(text: str) -> str:
-    """An address as text, without a zone, and IPv4 even where it came mapped into IPv6."""
-    address = ip_address(text.partition("%")[0])
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
 
 
 class _Turned(Protocol):

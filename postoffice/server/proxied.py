@@ -105,6 +105,8 @@ def within(ip: str, networks: tuple[Network, ...]) -> bool:
 def introduced(client: Client, attributes: dict[str, str | None]) -> Client:
     """The client as XCLIENT describes it; what is left out stays as it was."""
     changes: dict[str, Any] = {"here": False, "may_relay": False, "marked": "", "nameless": False}
+    if "ADDR" in attributes or not client.announced:
+        changes["anonymous"] = attributes.get("ADDR") is None
     if "ADDR" in attributes:
         changes["ip"] = attributes["ADDR"] or client.ip
         # A name belongs to an address.

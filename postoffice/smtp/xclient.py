@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
+from postoffice.mail.client import plain_ip
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.smtp.grammar import decode_xtext, is_host
 
@@ -42,7 +43,8 @@ def parse_attributes(text: str) -> dict[str, str | None]:
 def _address(value: str) -> str:
     try:
         if value[:5].upper() == "IPV6:":
-            return str(IPv6Address(value[5:]))
+            # Rules about addresses could be gone round by the longer spelling of IPv4.
+            return plain_ip(str(IPv6Address(value[5:])))
         return str(IPv4Address(value))
     except AddressValueError:
         raise Refusal(BAD_ATTRIBUTES) from None

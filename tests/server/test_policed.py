@@ -28,7 +28,8 @@ DNS = StaticResolver(
 class Greeting(Conversation):
     def test_checkhelo(self) -> None:
         self.door.judge(DNS, rules=PolicySettings("mx.example.org", checkhelo=True))
-        for name in ("MX.example.org", "alias.example", "[198.51.100.1]", "localhost"):
+        literals = ("[198.51.100.1]", "[IPv6:::ffff:198.51.100.1]", "198.51.100.1")
+        for name in ("MX.example.org", "alias.example", *literals, "localhost"):
             visit = self.visit()
             visit.play(f"S: 220 *\nC: EHLO {name}\nS: 521 5.7.1 *")
             self.assertTrue(visit.closed)

@@ -104,6 +104,12 @@ class Announced(Conversation):
                 (session,) = (one for one in self.door.doorkeeper.sessions if one.link is visit.link)
                 self.assertFalse(session.client.here)
 
+    def test_C1_a_proxy_lends_nobody_its_rights(self) -> None:
+        self.door.judge(trusted=frozenset({PROXY}))
+        for header in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"):
+            self.assertFalse(self.may_relay(self.arrive(header)), header)
+        self.assertTrue(self.may_relay(self.arrive(self.line(PROXY))))
+
     def test_announced_trusted_hosts_may_relay(self) -> None:
         self.door.judge(trusted=frozenset({OUTSIDE}))
         self.assertTrue(self.may_relay(self.arrive(self.line(OUTSIDE))))
@@ -205,11 +211,23 @@ class Believed(Conversation):
 
     def test_C1_a_proxy_lends_nobody_its_rights(self) -> None:
         self.door.judge(trusted=frozenset({PROXY}))
+        for words in (b"ADDR=192.0.2.9", b"ADDR=[UNAVAILABLE]", b"NAME=[TEMPUNAVAIL]", b"HELO=x"):
+            visit = self.greeted()
+            self.assertTrue(self.relays(visit))
+            visit.send(b"RSET\r\n")
+            self.assertEqual(visit.send(b"XCLIENT " + words + b"\r\n")[:4], b"220 ")
+            self.assertFalse(self.relays(visit), words)
+
+    def test_who_has_logged_in_may_relay_wherever_he_is(self) -> None:
+        for words in (b"ADDR=192.0.2.9", b"ADDR=127.0.0.1", b"ADDR=[UNAVAILABLE]"):
+            visit = self.greeted()
+            visit.send(b"XCLIENT LOGIN=S " + words + b"\r\n")
+            self.assertTrue(self.relays(visit), words)
+
+    def test_C1_one_address_has_one_spelling(self) -> None:
+        self.door.access.denied[OUTSIDE] = Denied("we know you", final=True)
         visit = self.greeted()
-        self.assertTrue(self.relays(visit))
-        visit.send(b"RSET\r\n")
-        visit.send(b"XCLIENT ADDR=192.0.2.9\r\n")
-        self.assertFalse(self.relays(visit))
+        self.assertEqual(visit.send(b"XCLIENT ADDR=IPV6:::ffff:192.0.2.9\r\n")[:4], b"521 ")
 
     def test_who_is_refused_is_refused(self) -> None:
         self.door.access.denied[OUTSIDE] = Denied("we know you", final=True)

@@ -633,12 +633,6 @@ class Names(Conversation):
             head = content.partition(b"\r\n\r\n")[0].replace(b"\r\n\t", b" ")
             self.assertEqual([line.split(b":")[0] for line in head.split(b"\r\n")], [b"Received", b"Subject"])
 
-    def test_an_address_mapped_into_ipv6_is_an_ipv4_address(self) -> None:
-        from postoffice.server.listener import plain_ip
-
-        self.assertEqual(plain_ip("::ffff:192.0.2.1"), "192.0.2.1")
-        self.assertEqual(plain_ip("fe80::1%eth0"), "fe80::1")
-
     def test_the_sender_is_kept(self) -> None:
         self.door.office.local.answer = None
         self.visit().play(BEGIN + LETTER)

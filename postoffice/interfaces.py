@@ -254,10 +254,6 @@ class IResolver(Interface):
         """The TXT records of a name, as strangers wrote them (Latin-1); () when it has none."""
 
 
-class Unsafe(Exception):
-    """A file is not trusted, because somebody else could have written it; the message says why."""
-
-
 class IHomes(Interface):
     """Files in the homes of the system's accounts, read as their owners."""
 
@@ -265,7 +261,7 @@ class IHomes(Interface):
         """What a file says, named by its path below the account's home; None where there is none.
 
         Its owner is the account or root, nobody else may write to it, nor to the directories that lead to it
-        from the home on. Errors: `Unsafe`; `OSError` where it could not be read now.
+        from the home on. Errors: `postoffice.home_file.Unsafe`; `OSError` where it could not be read now.
         """
 
 

@@ -40,7 +40,7 @@ from postoffice.services.sockets import Sockets
 from postoffice.services.tls import Unusable
 
 # What is settled before root is given up, or belongs to what lasts as long as the service does.
-AT_START = frozenset({"listen", "msp", "smtps", "user", "spool", "control"})
+AT_START = frozenset({"listen", "msp", "smtps", "user", "spool", "control", "min-uid", "vuser", "root-mail"})
 NOT_TAKEN_OVER = "the configuration was not taken over, the one before stays in force"
 
 # Seconds that attempts under way, and letters coming in, may take once we are asked to stop.
@@ -97,7 +97,7 @@ class Office(MultiService):
         self._opened: Deferred[None] | None = None
 
     def privilegedStartService(self) -> None:
-        """As root, if we are: take the addresses, and make the directories we will own."""
+        """As root, if we are: take the addresses, make the directories we will own, start the helper."""
         account = self.parts.account
         try:
             self.parts.journal.open()
@@ -105,6 +105,8 @@ class Office(MultiService):
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
             self.doors.sockets.bind()
+            if self.parts.helper.privileged:
+                self.parts.helper.start()
         except Unusable as error:
             self.parts.journal.fatal(f"cannot start: {error}")
             raise SystemExit(os.EX_CONFIG) if self.foreground else error from None
@@ -218,7 +220,11 @@ class Office(MultiService):
 
     async def _end_deliveries(self) -> None:
         """Close connections, and undo what was cut off in a mailbox while there are threads for it."""
-        await self._together(self.parts.remote.stop(), self.parts.mailbox.stop())
+        await self._together(
+            self.parts.remote.stop(),
+            self.parts.local.stop(),
+            Deferred.fromCoroutine(self.parts.identities.stop()),
+        )
 
     async def _together(self, *work: Deferred[None]) -> None:
         results: list[tuple[bool, Any]] = await DeferredList(work, consumeErrors=True)

@@ -18,10 +18,11 @@ from tests.support import CHECKOUT
 
 LANGUAGE = {"mail": set[str](), "smtp": {"mail"}, "milter": {"mail"}, "config": {"mail"}}
 STAGES = {"server", "policy", "filters", "directory", "spool", "queue", "delivery", "services"}
-BELOW_STAGES = {*LANGUAGE, "interfaces", "watched", "wire"}
+BELOW_STAGES = {*LANGUAGE, "home_file", "interfaces", "watched", "wire"}
 
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "home_file": set(),
     "watched": set(),
     "wire": set(),
     "commands": {"wire"},
@@ -38,10 +39,18 @@ ALLOWED: dict[str, set[str]] = {
 STANDARD_LIBRARY_ONLY = (
     "postoffice.wire",
     "postoffice.commands",
+    "postoffice.home_file",
+    "postoffice.delivery.dotlock",
+    "postoffice.delivery.files",
     "postoffice.delivery.helper",
-    "postoffice.delivery.supervisor",
+    "postoffice.delivery.lines",
+    "postoffice.delivery.maildir",
+    "postoffice.delivery.mbox",
 )
-"""Modules and packages that start in milliseconds or hold root: the standard library, wire, one another."""
+"""Modules and packages that start in milliseconds or hold root: the standard library and what is shared."""
+
+SHARED = {"home_file", "wire"}
+"""What they may use of other parts."""
 
 PURE_LIBRARIES = {"attr", "attrs", "idna", "zope"}
 IMPURE = {
@@ -162,8 +171,10 @@ def inside(edge: Import, owner: str, target: str) -> str | None:
     if target == "__init__" and edge.name != "postoffice" and not edge.name.startswith("postoffice.__"):
         return "there is no such part"
     if within(edge.module, *STANDARD_LIBRARY_ONLY) and target != "__init__":
-        if not within(edge.name, *STANDARD_LIBRARY_ONLY) or (owner != target and target != "wire"):
-            return "it may use only the standard library and postoffice.wire"
+        if not within(edge.name, *STANDARD_LIBRARY_ONLY) or (owner != target and target not in SHARED):
+            return (
+                f"it may use only the standard library and postoffice.{', postoffice.'.join(sorted(SHARED))}"
+            )
         return None
     if target in ("__init__", owner) or target in ALLOWED[owner]:
         return None
@@ -255,7 +266,8 @@ class Synthetic(SynchronousTestCase):
             ),
             ("commands/runq.py", "import postoffice"),
             ("delivery/helper.py", "import os\nfrom postoffice.wire import frame"),
-            ("delivery/helper.py", "from postoffice.delivery.supervisor import run"),
+            ("delivery/helper/child.py", "from postoffice.delivery.helper import packets"),
+            ("delivery/helper/child.py", "from postoffice.home_file import read_as_owner"),
             ("delivery/remote.py", "from twisted.internet import interfaces"),
         ]:
             self.allowed(module, source)
@@ -295,7 +307,7 @@ class Synthetic(SynchronousTestCase):
             self.forbidden("service.py", source, "global reactor")
 
     def test_standard_library_only(self) -> None:
-        for module in ["wire.py", "commands/mailq.py", "delivery/helper.py", "delivery/supervisor.py"]:
+        for module in ["wire.py", "commands/mailq.py", "delivery/helper.py", "delivery/mbox.py"]:
             self.forbidden(module, "import attrs", "only the standard library")
             self.forbidden(module, "from postoffice.mail import address", "only the standard library")
         self.forbidden(

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.options import OPTIONS
 from postoffice.config.settings import Settings
+from postoffice.delivery.helper_process import HelperProcess
 from postoffice.service import AT_START, Office, host_name, make_office, notify
 from postoffice.services.journal import Journal
 from postoffice.services.privileges import Account
@@ -80,6 +81,7 @@ mailq-all=0
 aliases=/other/aliases
 subaddress=-
 usermap=*-~:~/.other,other
+command-timeout=7m
 expansion=5
 mxpool
 forward-all
@@ -96,7 +98,7 @@ greylist-max=5000
 def facts(office: Office) -> set[str]:
     """Every plain value in the office's parts and in all that they know, as `Type.name = value`.
 
-    What is only a start's is left out: places to listen at, and what the journal writes to. So are
+    What is only a start's is left out: places to listen at, what the journal writes to, the helper. So are
     certificates, which are not plain.
     """
     found: set[str] = set()
@@ -112,7 +114,7 @@ def facts(office: Office) -> set[str]:
             look(name, (thing.args, thing.keywords))
         elif type(thing).__module__.startswith("postoffice.") and id(thing) not in seen:
             seen.add(id(thing))
-            if not isinstance(thing, Journal | Sockets | Certificates):
+            if not isinstance(thing, Journal | Sockets | Certificates | HelperProcess):
                 for slot in (*getattr(type(thing), "__slots__", ()), *getattr(thing, "__dict__", ())):
                     if not slot.endswith("demands"):
                         look(f"{type(thing).__name__}.{slot}", getattr(thing, slot, None))

@@ -16,22 +16,24 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from postoffice.assembly.delivering import local_delivery_settings, make_identities, make_local
 from postoffice.assembly.registry import Ground, Registry, registry_of
 from postoffice.config.places import LogTarget
 from postoffice.config.settings import Settings
-from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
+from postoffice.delivery.helper_process import HelperProcess
+from postoffice.delivery.identities import HelpedHomes, Identities
+from postoffice.delivery.local import LocalDelivery
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
 from postoffice.directory.accounts import Account as MailAccount
-from postoffice.directory.accounts import OneAccount
+from postoffice.directory.accounts import AllAccounts, OneAccount
 from postoffice.directory.homes import OwnHome
 from postoffice.directory.lookup import Directory
-from postoffice.directory.mailboxes import tree_of
 from postoffice.interfaces import (
     IGreylistStore,
     IJournal,
     ISpool,
 )
-from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.destination import Command, File, Mailbox, Remote
 from postoffice.mail.greylist import Bounds
 from postoffice.policy.access import AccessFiles
 from postoffice.policy.greylist_store import GreylistStore
@@ -92,7 +94,9 @@ class Parts:
     passwords: BoundedThreads
     throttle: Throttle
     remote: RemoteDelivery
-    mailbox: MailboxDelivery
+    local: LocalDelivery
+    identities: Identities
+    helper: HelperProcess
     scheduler: Scheduler
     certificates: Certificates
     access: AccessFiles
@@ -122,18 +126,21 @@ def make_parts(
     in_thread = partial(world.in_thread, reactor, threads)
     watch = Watch(reactor.seconds, journal.warning, in_thread)
     own = MailAccount(account.name, account.uid, account.home)
-    # All of them (`AllAccounts`) once there is a helper to act as others.
-    accounts = OneAccount(own)
-    ground = Ground(own, accounts, resolver, addresses, OwnHome(own, in_thread), watch, reactor)
+    privileged = os.geteuid() != account.uid
+    helper, identities = make_identities(settings, privileged, journal, reactor)
+    homes = HelpedHomes(identities) if privileged else OwnHome(own, in_thread)
+    accounts = AllAccounts(in_thread, reactor.seconds) if privileged else OneAccount(own)
+    ground = Ground(own, accounts, resolver, addresses, homes, watch, reactor)
     registry = registry_of(settings, host, ground)
     remote = RemoteDelivery(
         EagerReactor(reactor), resolver, remote_settings(settings, host), addresses, random
     )
-    mailbox = MailboxDelivery(in_thread, reactor, mailbox_settings(settings, host))
+    alone = account.name if privileged else None
+    local = make_local(settings, host, alone, in_thread, identities, reactor)
     scheduler = Scheduler(
         spool,
         registry.directory,
-        {Remote: remote, Mailbox: mailbox},
+        {Remote: remote, Mailbox: local, File: local, Command: local},
         journal,
         queue_settings(settings, host),
         reactor,
@@ -154,7 +161,9 @@ def make_parts(
         ),
         throttle=Throttle(reactor.seconds),
         remote=remote,
-        mailbox=mailbox,
+        local=local,
+        identities=identities,
+        helper=helper,
         scheduler=scheduler,
         certificates=Certificates(watch),
         access=AccessFiles(*settings.access, watch),
@@ -171,7 +180,8 @@ def adapt_parts(parts: Parts, settings: Settings, host: str, directory: Director
     parts.ground.watch.look()
     parts.resolver.adapt(name_servers(settings))
     parts.remote.adapt(remote_settings(settings, host))
-    parts.mailbox.adapt(mailbox_settings(settings, host))
+    own = parts.account.name if parts.helper.privileged else None
+    parts.local.adapt(local_delivery_settings(settings, host, own))
     parts.scheduler.adapt(directory, queue_settings(settings, host))
     parts.access.adapt(*settings.access)
     parts.rates.adapt(settings.rate)
@@ -211,11 +221,6 @@ def name_servers(settings: Settings) -> Sequence[tuple[str, int]]:
 def remote_settings(settings: Settings, host: str) -> RemoteSettings:
     """For mail to other hosts."""
     return RemoteSettings(host, settings.remote_port)
-
-
-def mailbox_settings(settings: Settings, host: str) -> MailboxSettings:
-    """For mail to mailboxes here."""
-    return MailboxSettings(host, settings.escape_from, tree_of(settings.vmailbox))
 
 
 def queue_settings(settings: Settings, host: str) -> QueueSettings:

@@ -12,7 +12,6 @@ from postoffice.config.settings import Settings
 from postoffice.directory.accounts import Account, AllAccounts, OneAccount, VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.exchange import Exchange, Machine
-from postoffice.directory.expand import Limits
 from postoffice.directory.lookup import Directory
 from postoffice.directory.names import Names
 from postoffice.directory.personal import PersonalFiles
@@ -86,7 +85,7 @@ def registry_of(settings: Settings, host: str, ground: Ground) -> Registry:
     )
     directory = Directory(
         Names(domains, sources, users, files, settings.subaddress, watch),
-        Limits(settings.expansion),
+        settings.expansion,
         lambda: deferLater(ground.reactor, 0),
         settings.relay_host,
         settings.forward_all,

@@ -1,6 +1,6 @@
 """Letters for Maildirs that wait for a thread, taken several at a time.
 
-Used by `postoffice.delivery.mailbox` for letters that are in memory. Threads that each write one
+Used by `postoffice.delivery.local` for letters that are in memory. Threads that each write one
 letter spend more on taking turns with the interpreter than on the letter; a few that write all that
 gathered meanwhile share the syncs, too. A letter that finds a thread free waits for nobody.
 """

@@ -1,6 +1,6 @@
 """Writing a letter into a Maildir. Blocking; standard library only.
 
-Called by `postoffice.delivery.mailbox` in a thread. The letter is written under a new name in
+Called by `postoffice.delivery.local` in a thread. The letter is written under a new name in
 `tmp/`, synced, moved to `new/`, and that directory is synced: a letter in `new/` is always whole,
 and stays there after `commit` returned. A missing Maildir is made, with mode 0700.
 

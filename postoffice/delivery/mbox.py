@@ -1,6 +1,6 @@
 """Appending a letter to an mbox file. Blocking; standard library only.
 
-Called by `postoffice.delivery.mailbox` in a thread. The file is locked by a dot-lock and by the
+Called by `postoffice.delivery.local` in a thread. The file is locked by a dot-lock and by the
 kernel (an open-file lock, so that threads exclude each other too), checked to be a regular file of
 ours with one name only, and made with mode 0600 where it is missing. The letter follows a `From `
 line and is followed by an empty line; the quoting is in `postoffice.delivery.lines`. RFC 4155.
@@ -40,12 +40,16 @@ class MboxFile:
     """A `Deposit` into the mbox at `path`, which stays locked until `commit` or `abort`.
 
     `sender` is for the `From ` line, "" for the null sender; `now` is in epoch seconds; `tree` is the
-    directory below which missing parents may be made, or "".
+    directory below which missing parents may be made, or "". A file that is made is for the group `shared`
+    too, where that is given.
     Errors: `MailboxBusy`, `UnsafeMailbox`, `OSError`.
     """
 
-    def __init__(self, path: str, sender: str, now: float, tree: str, *, quote: bool) -> None:
+    def __init__(
+        self, path: str, sender: str, now: float, tree: str, *, quote: bool, shared: int | None = None
+    ) -> None:
         self._path = path
+        self._shared = shared
         self._lines = LineWriter(quote=quote)
         self._descriptor = -1
         self._made = False
@@ -99,6 +103,9 @@ class MboxFile:
                 except FileExistsError:
                     continue
                 self._made = True
+                if self._shared is not None:
+                    os.fchown(self._descriptor, -1, self._shared)
+                    os.fchmod(self._descriptor, 0o660)
             _lock(self._descriptor)
             status = os.fstat(self._descriptor)
             check_mailbox(status)

@@ -28,7 +28,6 @@ from postoffice.watched import Unreadable
 
 NO_SUCH_USER = Reply(550, (1, 1), "No such user here")
 NOT_KNOWN_NOW = Reply(451, (3, 0), "The address cannot be looked up now, try again later")
-NOT_YET = Reply(451, (3, 3), "Delivery to files and commands is not yet available")
 TOO_MANY = Reply(550, (2, 4), "The address stands for too many recipients")
 TOO_DEEP = Reply(554, (4, 6), "The address leads on and on")
 LOOP = Reply(554, (4, 6), "The address leads back to itself")
@@ -40,17 +39,6 @@ _AT_ONCE = 100
 _MOST = 1 << 19
 
 _Key = tuple[str, str]
-
-
-@frozen
-class Limits:
-    """`expansion` is the most copies of one address, 0 for no limit.
-
-    `fixed` are the kinds of destination there is a delivery for, besides mailboxes.
-    """
-
-    expansion: int = 10_000
-    fixed: frozenset[type] = frozenset()
 
 
 @frozen(eq=False)
@@ -109,21 +97,22 @@ class _More:
 class Expansion:
     """One expansion, of `address` in a domain of ours, which `earlier` addresses led to.
 
-    Without `forwards` no user's `.forward` is followed. `pause` lets others work and comes back. `told`
-    hears of each address, how far from the first it is, and what it stands for.
+    It may stand for `most` copies, 0 for no limit. Without `forwards` no user's `.forward` is followed.
+    `pause` lets others work and comes back. `told` hears of each address, how far from the first it is, and
+    what it stands for.
     """
 
     def __init__(
         self,
         names: Names,
-        limits: Limits,
+        most: int,
         pause: Callable[[], Awaitable[None]],
         *,
         forwards: bool = True,
         told: Callable[[int, Address, str], None] | None = None,
     ) -> None:
         self._names = names
-        self._limits = limits
+        self._limit = most or _MOST
         self._pause = pause
         self._forwards = forwards
         self._told = told
@@ -137,7 +126,7 @@ class Expansion:
         self, address: Address, domain: OurDomain, earlier: Sequence[Address] = ()
     ) -> AsyncIterator[Found]:
         """The copies in the order of the targets. Errors: `Refusal`, `Unreadable`."""
-        limit = self._limits.expansion or _MOST
+        limit = self._limit
         stack: list[tuple[Target, _Step | None, OurDomain]] = [(address, await self._steps(earlier), domain)]
         followed = 0
         while stack:
@@ -185,8 +174,6 @@ class Expansion:
                 fixed = File(path, step.account)
             case ToCommand(text=text):
                 fixed = Command(text, step.account, step.extension)
-        if type(fixed) not in self._limits.fixed:
-            raise Refusal(NOT_YET, f"{step.way()[0]} leads to {fixed}")
         self._tell(depth, step.address, str(fixed))
         return Found(Copy(step.address, step.way(), fixed, fixed))
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from zope.interface import implementer
 
 from postoffice.directory.domains import Elsewhere, OurDomain, domain_key
-from postoffice.directory.expand import LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found, Limits
+from postoffice.directory.expand import LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found
 from postoffice.directory.names import Names
 from postoffice.directory.sources import NOBODY
 from postoffice.interfaces import IDirectory
@@ -38,19 +38,20 @@ from postoffice.watched import Unreadable
 class Directory:
     """`relay_host`, where there is one, takes all mail that is not for a domain of ours.
 
-    With `forward_all` it also takes what the DNS says nothing of. `pause` lets others work and comes back.
+    With `forward_all` it also takes what the DNS says nothing of. An address may stand for `most` copies, 0
+    for no limit. `pause` lets others work and comes back.
     """
 
     def __init__(
         self,
         names: Names,
-        limits: Limits,
+        most: int,
         pause: Callable[[], Awaitable[None]],
         relay_host: Remote | None = None,
         forward_all: bool = False,
     ) -> None:
         self._names = names
-        self._limits = limits
+        self._most = most
         self._pause = pause
         self._relay_host = relay_host
         self._forward_all = forward_all and relay_host is not None
@@ -175,7 +176,7 @@ class Directory:
     def _expansion(
         self, forwards: bool = True, told: Callable[[int, Address, str], None] | None = None
     ) -> Expansion:
-        return Expansion(self._names, self._limits, self._pause, forwards=forwards, told=told)
+        return Expansion(self._names, self._most, self._pause, forwards=forwards, told=told)
 
     async def _place(self, domain: str) -> OurDomain | Elsewhere:
         try:

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred
 
 from postoffice.directory.aliases import PERSONAL, Aliases, parse_aliases, parse_list
 from postoffice.directory.targets import Target
-from postoffice.interfaces import IHomes, Unsafe
+from postoffice.home_file import Unsafe
+from postoffice.interfaces import IHomes
 from postoffice.watched import PERIOD, Mistake, Unreadable, Watch
 
 T = TypeVar("T")

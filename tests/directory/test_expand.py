@@ -9,7 +9,6 @@ import os
 
 from twisted.internet.defer import Deferred
 
-from postoffice.directory.expand import Limits
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Command, Copy, File, Mailbox, OwnMailbox
 from postoffice.mail.reply import Refusal
@@ -171,11 +170,6 @@ class ExpansionTests(DirectoryTestCase):
 class KindTests(DirectoryTestCase):
     """Files and commands act as the owner of the text they stand in."""
 
-    def make(self, *lines: str, again: bool = False):  # type: ignore[no-untyped-def]
-        directory = super().make(*lines, again=again)
-        directory._limits = Limits(fixed=frozenset({File, Command}))
-        return directory
-
     def fixed(self, address: str) -> list[object]:
         found = self.resolved(address)
         assert isinstance(found, tuple)
@@ -196,12 +190,6 @@ class KindTests(DirectoryTestCase):
     def test_in_a_user_map_as_nobody(self) -> None:
         self.make("usermap=log:/var/log/x")
         self.assertEqual(self.fixed("log"), [File("/var/log/x", "nobody")])
-
-
-class NotYetTests(DirectoryTestCase):
-    def test_kinds_that_cannot_be_delivered_wait(self) -> None:
-        self.write("aliases", "all: ann, |cmd\n")
-        self.assertEqual(str(self.refusal("all"))[:9], "451 4.3.3")
 
 
 class ForwardTests(DirectoryTestCase):

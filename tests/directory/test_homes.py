@@ -11,8 +11,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from postoffice.directory.accounts import Account
-from postoffice.directory.homes import LIMIT, OwnHome, read_as_owner
-from postoffice.interfaces import IHomes, Unsafe
+from postoffice.directory.homes import OwnHome
+from postoffice.home_file import LIMIT, Unsafe, read_as_owner
+from postoffice.interfaces import IHomes
 from postoffice.mail.address import Address
 from tests.directory.support import DirectoryTestCase, at_once
 

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from postoffice.delivery.dotlock import DotLock
-from postoffice.delivery.mailbox import MailboxDelivery, MailboxSettings
+from postoffice.delivery.local import LocalDelivery, LocalDeliverySettings
 from postoffice.interfaces import IContent, IDelivery, SpoolFailed
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Mailbox, Remote
@@ -27,6 +27,7 @@ from postoffice.mail.envelope import Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply
 from tests.contracts import DeliveryContract
+from tests.delivery.children import no_help
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class MailboxCase(SynchronousTestCase):
         self.clock.advance(1e9)
         self.top = os.path.abspath(self.mktemp())
         os.mkdir(self.top)
-        self.settings = MailboxSettings("mx.example.org")
+        self.settings = LocalDeliverySettings("mx.example.org")
         self.calls = 0
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
@@ -80,8 +81,8 @@ class MailboxCase(SynchronousTestCase):
         self.calls += 1
         return maybeDeferred(function, *args)
 
-    def delivery(self) -> MailboxDelivery:
-        return MailboxDelivery(self.in_thread, self.clock, self.settings)
+    def delivery(self) -> LocalDelivery:
+        return LocalDelivery(self.in_thread, self.clock, self.settings, no_help())
 
     def start(
         self,
@@ -96,7 +97,7 @@ class MailboxCase(SynchronousTestCase):
         return self.delivery_used.deliver(letter, content, destination, recipients)
 
     @property
-    def delivery_used(self) -> MailboxDelivery:
+    def delivery_used(self) -> LocalDelivery:
         if not hasattr(self, "_delivery"):
             self._delivery = self.delivery()
         return self._delivery
@@ -151,7 +152,7 @@ class DeliveryTests(MailboxCase):
         self.assertEqual(self.calls, 1)
 
     def test_mbox_without_quoting(self) -> None:
-        self.settings = MailboxSettings("mx", escape_from=False)
+        self.settings = LocalDeliverySettings("mx", escape_from=False)
         self.deliver(CONTENT, kind="mbox", sender=None)
         with open(f"{self.top}/joe", "rb") as file:
             text = file.read()
@@ -275,7 +276,7 @@ class ErrorTests(MailboxCase):
         def in_thread(function: Callable[..., T], *args: object) -> Deferred[T]:
             return maybeDeferred(self.fail_with, number)
 
-        delivery = MailboxDelivery(in_thread, self.clock, self.settings)
+        delivery = LocalDelivery(in_thread, self.clock, self.settings, no_help())
         letter = Letter("Q1", None, "7BIT", 1, 0.0, "")
         destination = Mailbox("maildir", "/secret/path", "joe@example.org")
         return self.successResultOf(delivery.deliver(letter, Held(CONTENT), destination, [JOE]))[1]
@@ -307,7 +308,7 @@ class ErrorTests(MailboxCase):
         self.assertEqual(outcome.reply.status, "4.2.0")
 
     def test_missing_folders_are_made_in_the_tree(self) -> None:
-        self.settings = MailboxSettings("mx", tree=self.top)
+        self.settings = LocalDeliverySettings("mx", tree=self.top)
         self.top = f"{self.top}/example.org"
         self.assertIsInstance(self.deliver(CONTENT)[1], Delivered)
         self.assertIsInstance(self.deliver(CONTENT, kind="mbox")[1], Postponed)
@@ -382,7 +383,7 @@ class ThreadTests(TestCase):
         self.pool.start()
         self.addCleanup(self.pool.stop)
         in_thread = partial(deferToThreadPool, reactor, self.pool)  # type: ignore[arg-type]
-        self.delivery = MailboxDelivery(in_thread, reactor, MailboxSettings("mx.example.org"))
+        self.delivery = LocalDelivery(in_thread, reactor, LocalDeliverySettings("mx.example.org"), no_help())
 
     def deliver(self, number: int, kind: Any) -> Deferred[dict[int, Outcome]]:
         letter = Letter("Q1", None, "7BIT", 1, 0.0, "")
@@ -414,7 +415,7 @@ class Contract(DeliveryContract):
     def make_delivery(self: Any) -> IDelivery:
         self.top = os.path.abspath(self.mktemp())
         os.mkdir(self.top)
-        return MailboxDelivery(maybeDeferred, Clock(), MailboxSettings("mx.example.org"))  # type: ignore[arg-type]
+        return LocalDelivery(maybeDeferred, Clock(), LocalDeliverySettings("mx.example.org"), no_help())  # type: ignore[arg-type]
 
     def destination(self: Any) -> Mailbox:
         return Mailbox(self.kind, f"{self.top}/ann", "ann")

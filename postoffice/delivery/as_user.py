@@ -1,0 +1,65 @@
+"""Deliveries as a user: letters handed to a child that has become this user.
+
+Used by local delivery for mailboxes that are not the running account's, for files and for commands. The
+letter is in a sealed file in memory from here on. Errors: those of `postoffice.delivery.identities`, and
+those of `postoffice.delivery.files` and the system, as the child tells them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from postoffice.delivery.files import write_all
+from postoffice.delivery.final import Prepared
+from postoffice.delivery.helper import packets
+from postoffice.delivery.identities import Identities
+
+
+class AsUser:
+    """What local delivery has done as somebody else."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+
+    async def store(
+        self,
+        account: str,
+        message: dict[str, Any],
+        letter: Prepared,
+        unlocked: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
+    ) -> None:
+        """Store a letter; `unlocked` does a step again while the mailbox is busy."""
+        file = await _file(letter)
+        try:
+            await unlocked(lambda: self._identities.store(account, message, file))
+        finally:
+            os.close(file)
+
+    async def run(
+        self, account: str, message: dict[str, Any], letter: Prepared, begun: Callable[[Deferred[Any]], None]
+    ) -> dict[str, Any]:
+        """Run a command; how it ended."""
+        file = await _file(letter)
+        try:
+            return await self._identities.run(account, message, file, begun)
+        finally:
+            os.close(file)
+
+
+async def _file(letter: Prepared) -> int:
+    """The whole letter in a file. Errors also: those of the spool."""
+    file = packets.memory_file()
+    try:
+        write_all(file, letter.begin)
+        if letter.rest is not None:
+            async for piece in letter.rest:
+                write_all(file, piece)
+        packets.seal(file)
+    except BaseException:
+        os.close(file)
+        raise
+    return file

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.watched import LIMIT, Mistake, Unreadable, Watch, Watched
+from postoffice.watched import LIMIT, SMALL, Mistake, Unreadable, Watch, Watched
 
 
 def parse(data: bytes) -> str:
@@ -157,3 +162,121 @@ class WatchedTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(len(watched.get()), LIMIT)
         self.assertIn(f"longer than {LIMIT} octets", self.warnings[0])
+
+
+class InThreadTests(SynchronousTestCase):
+    """Large files are read in another thread; here, when the test says so."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.warnings: list[str] = []
+        self.path = os.path.abspath(self.mktemp())
+        self.calls: list[tuple[Deferred[Any], Callable[[], Any]]] = []
+        self.released: list[str] = []
+        self.watch = Watch(self.clock.seconds, self.warnings.append, self.in_thread)
+
+    def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        self.calls.append((Deferred(), partial(function, *arguments)))
+        return self.calls[-1][0]
+
+    def run_thread(self) -> None:
+        deferred, function = self.calls.pop(0)
+        execute(function).chainDeferred(deferred)
+
+    def make(self) -> Watched[str]:
+        return Watched(self.path, parse, "nothing", self.watch, release=self.released.append)
+
+    def write(self, mark: str, size: int = SMALL + 1) -> None:
+        with open(f"{self.path}.new", "w") as file:
+            file.write(mark.ljust(size, "."))
+        os.replace(f"{self.path}.new", self.path)
+        self.clock.advance(1)
+
+    def asked(self, watched: Watched[str]) -> Deferred[str]:
+        return Deferred.fromCoroutine(watched.current())
+
+    def test_small_ones_are_not(self) -> None:
+        self.write("one", SMALL)
+        self.assertTrue(self.make().get().startswith("one"))
+        self.assertEqual(self.calls, [])
+
+    def test_whoever_asks_first_waits(self) -> None:
+        self.write("one")
+        watched = self.make()
+        self.assertRaises(Unreadable, watched.get)
+        asking = [self.asked(watched), self.asked(watched)]
+        self.clock.advance(2)
+        asking.append(self.asked(watched))
+        self.assertEqual(len(self.calls), 1)
+        for one in asking:
+            self.assertNoResult(one)
+        self.run_thread()
+        for one in asking:
+            self.assertTrue(self.successResultOf(one).startswith("one"))
+
+    def test_the_version_before_is_in_use_meanwhile(self) -> None:
+        self.write("one")
+        watched = self.make()
+        self.asked(watched)
+        self.run_thread()
+        self.write("two")
+        self.assertTrue(watched.get().startswith("one"))
+        self.assertTrue(self.successResultOf(self.asked(watched)).startswith("one"))
+        self.run_thread()
+        self.assertTrue(watched.get().startswith("two"))
+        # What was read before is let go of in a thread, too.
+        self.assertEqual(self.released, [])
+        self.run_thread()
+        self.assertTrue(self.released[0].startswith("one"))
+        self.assertEqual(self.calls, [])
+
+    def test_a_mistake_keeps_the_last_good_version(self) -> None:
+        self.write("one")
+        watched = self.make()
+        self.asked(watched)
+        self.run_thread()
+        self.write("\nbad")
+        watched.get()
+        self.run_thread()
+        self.assertTrue(watched.get().startswith("one"))
+        self.assertEqual(self.warnings, [f"{self.path}:2: this is bad; the last good version stays in use"])
+        self.assertEqual((self.released, self.calls), ([], []))
+
+    def test_a_mistake_from_the_beginning(self) -> None:
+        self.write("bad")
+        asking = self.asked(self.make())
+        self.run_thread()
+        self.failureResultOf(asking, Unreadable)
+
+    def test_changed_while_it_was_read(self) -> None:
+        self.write("one")
+        watched = self.make()
+        self.asked(watched)
+        self.write("two")
+        self.run_thread()
+        self.assertTrue(watched.get().startswith("two"))
+        self.write("three")
+        watched.get()
+        deferred, read = self.calls.pop(0)
+        found = read()
+        self.write("four")
+        deferred.callback(found)
+        self.assertTrue(watched.get().startswith("three"))
+        self.run_thread()
+        self.run_thread()
+        self.assertTrue(watched.get().startswith("four"))
+
+    def test_gone_while_it_was_to_be_read(self) -> None:
+        self.write("one")
+        watched = self.make()
+        asking = self.asked(watched)
+        os.unlink(self.path)
+        self.run_thread()
+        self.assertEqual(self.successResultOf(asking), "nothing")
+
+    def test_whoever_watches_is_found_again_as_long_as_he_does(self) -> None:
+        watched = self.watch.keep(self.path, self.make)
+        self.assertIs(self.watch.keep(self.path, self.make), watched)
+        del watched
+        gc.collect()
+        self.assertNotIn(self.path, self.watch.kept)

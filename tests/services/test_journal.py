@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.config.places import LogTarget
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client, Tls
-from postoffice.mail.destination import Mailbox, Remote
+from postoffice.mail.destination import Copy, Mailbox, Remote
 from postoffice.mail.envelope import Envelope, Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Postponed
 from postoffice.mail.reply import Reply
@@ -59,6 +59,14 @@ class Facts(SynchronousTestCase):
 
     def told(self) -> list[str]:
         return [record.text for record in self.sink.records]
+
+    def test_what_an_address_stands_for(self) -> None:
+        copies = [Copy(Address(f"u{n}", "x.test"), (TO.address,)) for n in range(30)]
+        self.journal.expanded(LETTER, TO, copies[:2])
+        self.journal.expanded(LETTER, TO, copies)
+        short, long = self.told()
+        self.assertEqual(short, "ID1: <a@example.net> stands for <u0@x.test>, <u1@x.test>")
+        self.assertTrue(long.endswith("<u19@x.test> and 10 more"), long)
 
     def test_a_letter_from_door_to_door(self) -> None:
         self.journal.ready("127.0.0.1:25")

@@ -20,10 +20,12 @@ Network = IPv4Network | IPv6Network
 _NUMBER = re.compile(r"([0-9]{1,15})([A-Za-z]?)\Z")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?\Z")
+_ATOM = r"[A-Za-z0-9_!#$%&'*+/=?^`{|}~-]+"
+_LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _MAP_TARGET = re.compile(
     r"(?:~(?:/[^/\x00-\x1f\x7f\"][^\x00-\x1f\x7f\"]*)?"
-    r"|[/|][^\x00-\x1f\x7f\"]*[^\x00-\x20\x7f\"]"
-    r"|[A-Za-z0-9_!#$%&'*+/=?^`{}-][A-Za-z0-9_!#$%&'*+/=?^`{|}~.-]*(?:@[A-Za-z0-9_.-]+)?)\Z"
+    r"|[/|][^\x00-\x1f\x7f\"\\]*[^\x00-\x20\x7f\"\\]"
+    rf"|(?![~|/]){_ATOM}(?:\.{_ATOM})*(?:@{_LABEL}(?:\.{_LABEL})*)?)\Z"
 )
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?\Z")
 _WORD = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*\Z")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.config.settings import ConfigError, Settings
 from postoffice.directory.targets import ToCommand, ToFile
 from postoffice.directory.usermap import Match, Personal, TheUser, parse_map
 from postoffice.mail.address import Address
@@ -126,6 +127,15 @@ class ParseTests(SynchronousTestCase):
 
     def test_stars_beside_each_other_are_one(self) -> None:
         self.assertEqual(parse_map("A**~:x").tokens, ("a", "*", "~"))
+
+    @given(st.text(alphabet='a~*/|.,:@- "\\#{', max_size=16))
+    @settings(max_examples=500, deadline=None)
+    def test_what_the_configuration_takes_can_be_read(self, text: str) -> None:
+        try:
+            Settings.from_text("", "x", [f"usermap={text}"])
+        except ConfigError:
+            return
+        parse_map(text)
 
     def test_mistakes(self) -> None:
         for text in (

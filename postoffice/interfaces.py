@@ -35,6 +35,9 @@ from postoffice.mail.envelope import (
 from postoffice.mail.greylist import Bounds, Expiry, Record
 from postoffice.mail.outcome import Outcome
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.milter.edits import Edit, Field
+from postoffice.milter.facts import Facts
+from postoffice.milter.verdicts import Verdict
 
 
 class SpoolFull(Exception):
@@ -105,6 +108,12 @@ class IDraft(Interface):
 
     def write(data: bytes) -> Deferred[None] | None:
         """Append content. A Deferred means: wait before writing more (back-pressure).
+
+        Errors: `SpoolFull`, `SpoolFailed`.
+        """
+
+    def written() -> Deferred[IContent]:
+        """What was written so far, to be read until the draft is written to again, committed or discarded.
 
         Errors: `SpoolFull`, `SpoolFailed`.
         """
@@ -351,8 +360,139 @@ class IPolicy(Interface):
     def wrong_number(client: Client, sender: Address | None) -> None:
         """The client named a recipient of ours that does not exist."""
 
+    def rejected(client: Client, sender: Address | None) -> None:
+        """A filter wanted no letter of this sender, whatever comes of that."""
+
     def accepted(client: Client, envelope: Envelope) -> None:
         """A letter of the client was stored. What is learned from it is found out behind its back."""
+
+
+@frozen
+class Draught:
+    """A letter as filters see it: all of the header, our own fields included, and the body behind it."""
+
+    envelope: Envelope
+    fields: tuple[Field, ...]
+    body: IContent
+
+
+class IFilterSession(Interface):
+    """One filter's part in one session with a client. Trouble is a verdict (`Failed`): nothing here raises.
+
+    After `Failed` only `close` is called. `facts` are up to date with the event.
+    """
+
+    hears_refused: bool = Attribute("whether it wants to know of recipients that we refused ourselves")
+
+    with_blank: bool = Attribute("whether values in its edits bring the blank behind the colon themselves")
+
+    def open() -> Awaitable[Verdict]:
+        """Get ready: `Continue`, or `Failed`."""
+
+    def client(facts: Facts) -> Awaitable[Verdict]:
+        """A client has come."""
+
+    def helo(facts: Facts) -> Awaitable[Verdict]:
+        """It greets, maybe once more."""
+
+    def sender(facts: Facts) -> Awaitable[Verdict]:
+        """A letter begins; we would take it."""
+
+    def recipient(facts: Facts) -> Awaitable[Verdict]:
+        """A recipient; we would take it unless `facts.refused` says otherwise."""
+
+    def data(facts: Facts) -> Awaitable[Verdict]:
+        """The content comes next."""
+
+    def content(facts: Facts, draught: Draught, until: float) -> Awaitable[Verdict]:
+        """The whole letter, with what earlier filters changed. By `until` (epoch seconds) it must be over.
+
+        Errors: `SpoolFailed`, when the letter cannot be read.
+        """
+
+    def unknown(facts: Facts, line: bytes) -> Awaitable[Verdict]:
+        """The client gave a command that we do not know."""
+
+    def edits() -> Sequence[Edit]:
+        """What it wants changed in the letter, in order; to be asked once its last word on it is said."""
+
+    def abort() -> None:
+        """The letter is over, or comes to nothing. Harmless without one."""
+
+    def close() -> None:
+        """The session is over. Who waits for a verdict gets `Failed`."""
+
+
+class IFilter(Interface):
+    """A filter: a milter, a Python filter, the AV program."""
+
+    name: str = Attribute("what logs and DEBUG call it")
+
+    def session() -> IFilterSession:
+        """Its part in one more session."""
+
+
+@frozen
+class Screened:
+    """What the filters made of a letter: with `discard` it goes nowhere, with a reason in `hold` not yet.
+
+    `body` is None where it is as it was; `folder` is as in `Envelope`.
+    """
+
+    envelope: Envelope
+    fields: tuple[Field, ...]
+    body: bytes | None = None
+    discard: bool = False
+    hold: str = ""
+
+
+class IScreening(Interface):
+    """All filters' part in one session. Errors of every awaitable: `Refusal`, which is the answer then.
+
+    Where a method was called and refused, the letter is over for the filters, but for a refused recipient.
+    """
+
+    def client(client: Client) -> Awaitable[None]:
+        """Told when a client has come, and when it turns out to be another one. Errors: `Turned`."""
+
+    def helo(client: Client) -> Awaitable[None]:
+        """The client greets."""
+
+    def sender(client: Client, sender: Address | None, line: bytes) -> Awaitable[None]:
+        """A letter begins that we would take; `line` is the command. It gets its queue id here."""
+
+    def recipient(address: Address, line: bytes) -> Awaitable[None]:
+        """A recipient we would take."""
+
+    def refused_recipient(address: Address, line: bytes, reply: Reply) -> Awaitable[None]:
+        """A recipient we refuse; this changes nothing about it."""
+
+    def data(recipients: int) -> Awaitable[None]:
+        """So many recipients were taken, and the content comes next."""
+
+    letter_id: str = Attribute("the queue id of the letter that began")
+
+    def content(draught: Draught) -> Awaitable[Screened]:
+        """The whole letter. Errors: also `SpoolFull`, `SpoolFailed`."""
+
+    def unknown(client: Client, line: bytes) -> Awaitable[None]:
+        """A command that we do not know."""
+
+    def abort() -> None:
+        """The letter is over, or comes to nothing. Harmless without one."""
+
+    def close() -> None:
+        """The session is over; who waits for filters is refused."""
+
+
+class IFilters(Interface):
+    """The filters of the service."""
+
+    def begin(client: Client, address: str, port: int) -> IScreening | None:
+        """Their part in a session at this address and port of ours; None where none has one."""
+
+    def described() -> Sequence[str]:
+        """Each filter and its state, for operators."""
 
 
 class IPasswordHashes(Interface):
@@ -478,6 +618,9 @@ class IJournal(Interface):
 
     def accepted(letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         """A letter of `size` octets was durably stored; its acknowledgement goes out next."""
+
+    def filtered(client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float) -> None:
+        """A filter has said something about `what` (an event), after so many seconds."""
 
     def settled(
         letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None

@@ -218,6 +218,31 @@ class SpoolContract(SpoolHelpers):
         self.assertEqual(await spool.entries(), [])
 
     @waiting
+    async def test_a_draft_can_be_read_before_it_is_committed(self) -> None:
+        spool = await self.opened()
+        for size in (0, 1, 98_304, 98_305, 300_000, 1_000_001):
+            data = (b"%09d\r\n" % size * (size // 11 + 1))[:size]
+            draft = spool.draft()
+            for start in range(0, size, 50_000):
+                room = draft.write(data[start : start + 50_000])
+                if room is not None:
+                    await room
+            for _ in range(2):
+                self.assertEqual(await read(await draft.written()), data)
+            room = draft.write(b"more")
+            if room is not None:
+                await room
+            self.assertEqual(await read(await draft.written()), data + b"more")
+            claim, content = await draft.commit(self.new(), True)
+            self.assertEqual(await read(content), data + b"more")
+            await spool.settle(claim, [Settlement(claim.recipients[0].key, DELIVERED)])
+        draft = spool.draft()
+        draft.write(b"x" * 200_000)
+        read_later = await draft.written()
+        draft.discard()
+        self.assertEqual(read_later.size, 200_000)
+
+    @waiting
     async def test_commit_claims_what_is_due(self) -> None:
         spool = await self.opened()
         now = self.clock.seconds()

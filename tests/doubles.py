@@ -210,6 +210,9 @@ class ScriptedPolicy:
     def wrong_number(self, client: Client, sender: Address | None) -> None:
         self._judge("wrong_number", sender)
 
+    def rejected(self, client: Client, sender: Address | None) -> None:
+        self._judge("rejected", sender)
+
     def accepted(self, client: Client, envelope: Envelope) -> None:
         self._judge("accepted", *envelope.recipients)
 

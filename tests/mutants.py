@@ -813,6 +813,62 @@ MUTANTS: tuple[Mutant, ...] = (
         "PERSONAL = Rules((),",
         "tests.directory.test_expand.ForwardTests.test_no_lists",
     ),
+    Mutant(
+        "E4_lengths",
+        "postoffice/milter/packets.py",
+        "if size > (self._longest_body if code == REPLACE_BODY else LONGEST):",
+        "if False:",
+        "tests.milter.test_packets.Framing.test_E4_lengths_are_looked_at_before_anything_is_kept",
+    ),
+    Mutant(
+        "E4_body_in_pieces",
+        "postoffice/milter/engine.py",
+        "if self._body > self._longest_body:",
+        "if False:",
+        "tests.milter.test_engine.Failures.test_E4_bodies_and_changes_are_bounded",
+    ),
+    Mutant(
+        "E4_silence",
+        "postoffice/filters/milter.py",
+        "            self._watch(patience)\n        return await waiter",
+        "            pass\n        return await waiter",
+        "tests.filters.test_milter.Failing.test_E4_silence_at_every_stage",
+    ),
+    Mutant(
+        "E4_second_verdict",
+        "postoffice/milter/engine.py",
+        '            raise Malformed(f"{code!r} where nothing was asked")',
+        "            return None",
+        "tests.filters.test_milter.Failing.test_E4_a_second_verdict_is_not_taken_for_that_of_the_next_letter",
+    ),
+    Mutant(
+        "E4_edits_kept",
+        "postoffice/milter/engine.py",
+        "        self.failure, self._awaited = self.failure or why, None\n        self.edits = []",
+        "        self.failure, self._awaited = self.failure or why, None",
+        "tests.filters.test_milter.Failing.test_E4_it_hangs_up_in_the_middle_of_its_edits",
+    ),
+    Mutant(
+        "A6_filter_values",
+        "postoffice/milter/edits.py",
+        'line if line[:1] in (b" ", b"\\t") else b"\\t" + line',
+        "line",
+        "tests.milter.test_edits.Hygiene.test_A6_no_value_begins_a_field_or_ends_the_header",
+    ),
+    Mutant(
+        "A6_filter_marks",
+        "postoffice/filters/letter.py",
+        'printable(" ".join(reply.text.split()))',
+        "reply.text",
+        "tests.filters.test_screening.Spam.test_A6_a_mark_is_one_line",
+    ),
+    Mutant(
+        "A6_filter_replies",
+        "postoffice/milter/verdicts.py",
+        '_odd.sub("?", text.replace("%%", "%"))',
+        'text.replace("%%", "%")',
+        "tests.milter.test_packets.Replies.test_A6_any_text_is_one_reply_on_the_wire",
+    ),
 )
 
 

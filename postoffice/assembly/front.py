@@ -11,6 +11,7 @@ from typing import Any
 from attrs import evolve, frozen
 from twisted.cred.checkers import ICredentialsChecker
 
+from postoffice.assembly.filters import filters_of
 from postoffice.assembly.parts import Parts, text_of
 from postoffice.assembly.registry import Registry
 from postoffice.config.report import in_force
@@ -89,17 +90,22 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         auth_plaintext=settings.auth_plaintext,
         auth_any_sender=settings.auth_any_sender,
     )
+    filters = filters_of(settings, host, directory, policy, parts)
     authenticator = authenticator_of(settings, registry, parts)
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
         there = evolve(conversation, door=name, require_auth=settings.msp_auth and name != "smtp")
         encryption = parts.certificates
-        return SmtpFactory(there, pace, doorkeeper, directory, policy, intake, encryption, authenticator)
+        return SmtpFactory(
+            there, pace, doorkeeper, directory, policy, intake, encryption, authenticator, filters
+        )
 
     return Front(
         doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
-        office=LocalOffice(intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name),
+        office=LocalOffice(
+            intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name, filters
+        ),
         local=LocalSettings(
             host,
             parts.account.uid,

@@ -7,12 +7,13 @@ would be right.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import frozen
 
-from postoffice.config.values import Kind, count, domain, path, port
+from postoffice.config.values import Kind, choice, domain, flag, path, port, wait
 from postoffice.mail.destination import Remote
 
 _ENDPOINTS = ("tcp", "tcp6", "unix", "systemd", "fd")
@@ -211,15 +212,63 @@ def _route(text: str) -> str:
     return text
 
 
-def _filter(text: str) -> str:
-    place = text.split(",", 1)[0]
-    if place.startswith(("/", "python:")):
-        return text
+@frozen
+class FilterRule:
+    """A filter: a milter at the unix socket `path`, or at `host` and `port`.
+
+    Times are seconds, None for the filter's usual ones; `room` is `max-data` in octets.
+    """
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    timeout: int | None = None
+    connect_timeout: int | None = None
+    on_error: Literal["tempfail", "accept", "reject", "shutdown", "quarantine"] = "tempfail"
+    version: int = 6
+    when: Literal["smtp", "submit", "all"] = "all"
+    max_data: int = 65535
+    ignore_denied_actions: bool = False
+    oversize_header: Literal["fail", "skip"] = "fail"
+    lazy: bool = False
+
+
+_FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "timeout": wait,
+    "connect-timeout": wait,
+    "on-error": choice("tempfail", "accept", "reject", "shutdown", "quarantine"),
+    "version": lambda text: int(choice("2", "3", "4", "6")(text)),
+    "when": choice("smtp", "submit", "all"),
+    "max-data": lambda text: {"64K": 65535, "256K": 262143, "1M": 1048575}[
+        choice("64K", "256K", "1M")(text.upper())
+    ],
+    "ignore-denied-actions": flag,
+    "oversize-header": choice("fail", "skip"),
+    "lazy": flag,
+}
+_FILTER_OPTION = re.compile(r",(?=[a-z-]+=)")
+
+
+def _filter(text: str) -> FilterRule:
+    place, *rest = _FILTER_OPTION.split(text, maxsplit=1)
+    values: dict[str, Any] = {}
+    for word in rest[0].split(",") if rest else ():
+        name, equals, value = word.partition("=")
+        read = _FILTER_OPTIONS.get(name)
+        if read is None:
+            raise ValueError(f"{name!r} is no setting of a filter; use {', '.join(_FILTER_OPTIONS)}")
+        try:
+            values[name.replace("-", "_")] = read(value if equals else "1")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    if place.startswith("/"):
+        return FilterRule(path=path(place), **values)
+    if place.startswith("python:"):
+        raise ValueError("Python filters are not yet available; use /path or host:port")
     host, colon, number = place.rpartition(":")
-    if not colon or not host or not count(number):
-        raise ValueError(f"{text!r} is not a filter; use /path, host:port or python:package.module:Class")
-    _host(host)
-    return text
+    if not colon or not host or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{place!r} is not a filter; use /path or host:port")
+    return FilterRule(host=_host(host), port=port(number), **values)
 
 
 LISTEN = Kind("port, host:port, [v6]:port, *:port or an endpoint", _listen, spreads=True)

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from postoffice.config.options import BY_NAME, OPTIONS, Option
 from postoffice.config.parser import Assignment, Problem, parse, parse_override
-from postoffice.config.places import Listen, LogTarget, MailboxRule, NameServer
+from postoffice.config.places import FilterRule, Listen, LogTarget, MailboxRule, NameServer
 from postoffice.config.values import Disposition, Network, Rate
 from postoffice.mail.destination import Remote
 
@@ -108,7 +108,7 @@ class Settings:
     greylist_keep: int
     greylist_null: int
     greylist_max: int
-    filter: tuple[str, ...]
+    filter: tuple[FilterRule, ...]
     safe: bool
     spam: Disposition
     av: str | None

@@ -68,7 +68,8 @@ class Rate:
     period: int
 
 
-def _flag(text: str) -> bool:
+def flag(text: str) -> bool:
+    """Yes or no."""
     try:
         return _FLAGS[text.lower()]
     except KeyError:
@@ -140,7 +141,9 @@ def _account(text: str) -> str:
     return text
 
 
-def _choice(*words: str) -> Callable[[str], str]:
+def choice(*words: str) -> Callable[[str], str]:
+    """What reads one of these words."""
+
     def parse(text: str) -> str:
         if text not in words:
             raise ValueError(f"{text!r} is not known; use one of {', '.join(words)}")
@@ -156,7 +159,8 @@ def _listed(item: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return parse
 
 
-def _wait(text: str) -> int:
+def wait(text: str) -> int:
+    """A duration that is none of 0."""
     seconds = duration(text)
     if not seconds:
         raise ValueError("a wait must be longer than 0")
@@ -195,14 +199,14 @@ def _per_period(text: str, scope: str) -> Rate:
     number, slash, period = text.partition("/")
     if not slash:
         raise ValueError(f"{text!r} has no period; use N/period, for example 100/1h")
-    return Rate(scope, _positive(number), _wait(period))
+    return Rate(scope, _positive(number), wait(period))
 
 
 def _rate(text: str) -> Rate:
     scope, colon, rest = text.partition(":")
     if not colon:
         return _per_period(text, "")
-    return _per_period(rest, _choice("net", "user")(scope))
+    return _per_period(rest, choice("net", "user")(scope))
 
 
 def _pace(text: str) -> Rate:
@@ -216,7 +220,7 @@ def _tls(text: str) -> tuple[str, str]:
     name, colon, level = text.rpartition(":")
     if not colon:
         raise ValueError(f"{text!r} names no domain; use domain:LEVEL, or *:LEVEL for all")
-    return name if name == "*" else domain(name), _choice("none", "may", "encrypt", "verify")(level)
+    return name if name == "*" else domain(name), choice("none", "may", "encrypt", "verify")(level)
 
 
 def _prefixes(text: str) -> tuple[int, int]:
@@ -278,7 +282,7 @@ def _separators(text: str) -> str:
     return text
 
 
-FLAG = Kind("1 or 0", _flag, bare=True)
+FLAG = Kind("1 or 0", flag, bare=True)
 COUNT = Kind("N", count, bare=True)
 POSITIVE = Kind("N", _positive, bare=True)
 DURATION = Kind("N seconds, m h d w", duration, bare=True)
@@ -292,9 +296,9 @@ DOMAIN = Kind("domain", domain)
 HOSTNAME = Kind("auto, literal or a name", _hostname)
 ACCOUNT = Kind("name", _account)
 DISPOSITION = Kind("bounce[:why], accept or folder:path", disposition)
-BARE_NEWLINE = Kind("normalize or reject", _choice("normalize", "reject"))
-AUTH_SOURCES = Kind("list of virtual, passwd, pam", _listed(_choice("virtual", "passwd", "pam")))
-WAITS = Kind("list of times", _listed(_wait))
+BARE_NEWLINE = Kind("normalize or reject", choice("normalize", "reject"))
+AUTH_SOURCES = Kind("list of virtual, passwd, pam", _listed(choice("virtual", "passwd", "pam")))
+WAITS = Kind("list of times", _listed(wait))
 NETWORKS = Kind("list of networks", _listed(_network), spreads=True)
 RATE = Kind("[net:|user:]N/period", _rate)
 PACE = Kind("domain:N/period", _pace)

@@ -106,6 +106,9 @@ class Policy:
         if self._judges.newcomers is not None:
             self._judges.newcomers.begin_anew(client, sender)
 
+    def rejected(self, client: Client, sender: Address | None) -> None:
+        self.wrong_number(client, sender)
+
     def accepted(self, client: Client, envelope: Envelope) -> None:
         if self._judges.newcomers is not None:
             self._judges.newcomers.learn(client, envelope)

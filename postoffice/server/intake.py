@@ -111,7 +111,13 @@ class Incoming:
     """A letter that is coming in. `write` until it ends, then `finish`; or `abort` at any time."""
 
     def __init__(
-        self, intake: Intake, client: Client, envelope: Envelope, extra: bytes, full_name: str
+        self,
+        intake: Intake,
+        client: Client,
+        envelope: Envelope,
+        extra: bytes,
+        full_name: str,
+        letter_id: str | None = None,
     ) -> None:
         self._intake = intake
         self._client = client
@@ -119,7 +125,7 @@ class Incoming:
         self._extra = extra
         self._full_name = full_name
         self._now = intake.clock.seconds()
-        self.id = intake.spool.new_id()
+        self.id = intake.spool.new_id() if letter_id is None else letter_id
         self._draft: IDraft | None = intake.spool.draft()
         self._head: bytearray | None = bytearray()
         self._look_at = 0
@@ -127,6 +133,7 @@ class Incoming:
         self._refusal: Refusal | None = None
         self._claimed: tuple[Claim, IContent] | None = None
         self._dues: set[float] = set()
+        self._held = False
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
@@ -221,6 +228,10 @@ class Incoming:
             self._marks(),
             self._missing(headers.names()) if self._client.may_relay else b"",
         ]
+        return self._place(lines, headers, head)
+
+    def _place(self, lines: list[bytes], headers: Headers, head: bytes) -> Awaitable[None] | None:
+        """Store our lines, and what has come of the content so far below them."""
         if headers.separated:
             return self._store(b"".join((*lines, head)))
         # A body must not be read as part of our header, so the empty line that is missing is added.
@@ -275,6 +286,7 @@ class Incoming:
             envid=envelope.envid,
             folder=envelope.folder or (intake.settings.forbidden if self._client.marked else ""),
             requests=envelope.requests,
+            held=self._held,
         )
         self._claimed = await draft.commit(new, queue.has_room())
         self._draft = None

@@ -21,6 +21,7 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
@@ -103,6 +104,8 @@ class Link(Protocol):
         # zope.interface has no intersection of ITCPTransport, IConsumer and IPushProducer.
         self._transport: Any = None
         self.begin: Callable[[], None] = _nobody
+        # Told when the connection is gone, whoever waits for what then.
+        self.on_lost: Callable[[], None] = _nobody
 
     # What the session calls.
 
@@ -110,6 +113,11 @@ class Link(Protocol):
     def waited_for(self) -> bool:
         """Whether the session waits for it, and so hears when the connection is lost."""
         return self._waiting is not None or self._pause is not None
+
+    def here(self) -> IAddress:
+        """The address of ours that the client came to."""
+        address: IAddress = self._transport.getHost()
+        return address
 
     async def next_event(self) -> Event:
         """The next event; what was answered before is written as soon as nothing else is ready.
@@ -245,6 +253,8 @@ class Link(Protocol):
         # TLS knows us as its producer.
         self.transport = self._transport = None
         self._cancel_watch()
+        on_lost, self.on_lost = self.on_lost, _nobody
+        on_lost()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback(Disconnected(_why(reason)))

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 
-from postoffice.interfaces import IDirectory, IEncryption, IPolicy
+from postoffice.interfaces import IDirectory, IEncryption, IFilters, IPolicy
 from postoffice.mail.client import Client, is_loopback, network_of, plain_ip
 from postoffice.mail.reply import Reply
 from postoffice.server.intake import Intake
@@ -166,6 +166,7 @@ class SmtpFactory(Factory):
         intake: Intake,
         encryption: IEncryption,
         authenticator: Authenticator,
+        filters: IFilters | None = None,
     ) -> None:
         self.settings = settings
         self.pace = pace
@@ -174,6 +175,7 @@ class SmtpFactory(Factory):
         self.policy = policy
         self.intake = intake
         self.authenticator = authenticator
+        self.filters = filters
         self.clock: IReactorTime = intake.clock
         self.encryption = encryption
         self._tls = EncryptedFactory(encryption, doorkeeper.turnstile, self.clock)
@@ -227,9 +229,24 @@ class SmtpFactory(Factory):
         return link
 
     def _begin(self, link: Link, client: Client) -> None:
+        screening, filters = None, self.filters
+        if filters is not None:
+            here = link.here()
+            screening = filters.begin(
+                client, plain_ip(getattr(here, "host", "") or "127.0.0.1"), getattr(here, "port", 0)
+            )
         session = Session(
-            link, client, self.settings, self.directory, self.policy, self.intake, self.authenticator
+            link,
+            client,
+            self.settings,
+            self.directory,
+            self.policy,
+            self.intake,
+            self.authenticator,
+            screening,
         )
+        if filters is not None:
+            session.filters = filters.described
         session.may_stay = self.doorkeeper.set_aside
         session.may_be = self.doorkeeper.rename
         session.conversation = Deferred.fromCoroutine(self._converse(session))

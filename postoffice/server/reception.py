@@ -9,12 +9,13 @@ When things fail: `Refusal`, and nothing of an unfinished letter is kept.
 
 from __future__ import annotations
 
-from postoffice.interfaces import IDirectory, IPolicy
+from postoffice.interfaces import IDirectory, IPolicy, IScreening
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.server.intake import Incoming, Intake
 from postoffice.server.link import Link
+from postoffice.server.screened import ScreenedIncoming
 from postoffice.server.settings import SessionSettings
 from postoffice.server.transaction import Transaction
 from postoffice.smtp.events import Chunk, EndOfChunk, EndOfContent, Mail, Rcpt
@@ -37,19 +38,27 @@ class Reception:
         "_intake",
         "_link",
         "_policy",
+        "_screening",
         "_settings",
         "_stored",
         "_transaction",
     )
 
     def __init__(
-        self, link: Link, settings: SessionSettings, directory: IDirectory, policy: IPolicy, intake: Intake
+        self,
+        link: Link,
+        settings: SessionSettings,
+        directory: IDirectory,
+        policy: IPolicy,
+        intake: Intake,
+        screening: IScreening | None,
     ) -> None:
         self._link = link
         self._settings = settings
         self._directory = directory
         self._policy = policy
         self._intake = intake
+        self._screening = screening
         self._transaction: Transaction | None = None
         self._incoming: Incoming | None = None
         self._stored: Incoming | None = None
@@ -78,6 +87,8 @@ class Reception:
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.abort()
+        if self._screening is not None:
+            self._screening.abort()
 
     def pass_on(self) -> None:
         """Hand the letter that was acknowledged to the queue."""
@@ -89,15 +100,30 @@ class Reception:
         """A letter is announced."""
         self._intake.check_room(event.size)
         put_off = await self._policy.sender(client, event.sender)
+        if self._screening is not None:
+            await self._screening.sender(client, event.sender, self._link.engine.line)
         self._transaction = Transaction(event, put_off)
         self._link.hurry(False)
         return SENDER_OK
 
     async def rcpt(self, client: Client, event: Rcpt) -> Reply:
         """A recipient is named."""
-        transaction = self._transaction
+        transaction, screening = self._transaction, self._screening
         assert transaction is not None, "the engine lets no RCPT through before MAIL"
-        address = event.recipient
+        try:
+            reply = await self._judge(client, transaction, event.recipient)
+        except Refusal as refusal:
+            if screening is not None:
+                await screening.refused_recipient(event.recipient, self._link.engine.line, refusal.reply)
+            raise
+        if reply is RECIPIENT_OK:
+            if screening is not None:
+                await screening.recipient(event.recipient, self._link.engine.line)
+            transaction.add(event, client.may_relay)
+        return reply
+
+    async def _judge(self, client: Client, transaction: Transaction, address: Address) -> Reply:
+        """What we say to a recipient ourselves. Errors: `Refusal`."""
         limit = self._settings.recipients
         if limit and len(transaction.recipients) >= limit:
             transaction.over += 1
@@ -111,7 +137,6 @@ class Reception:
             await self._policy.recipient(client, transaction.sender, address)
         else:
             raise Refusal(RELAY_DENIED)
-        transaction.add(event, client.may_relay)
         return RECIPIENT_OK
 
     async def _check(self, client: Client, transaction: Transaction, address: Address) -> None:
@@ -136,7 +161,11 @@ class Reception:
             raise transaction.put_off
         envelope = transaction.envelope()
         await self._policy.content(client, envelope.sender, envelope.recipients)
-        self._incoming = self._intake.begin(client, envelope)
+        if self._screening is None:
+            self._incoming = self._intake.begin(client, envelope)
+        else:
+            await self._screening.data(len(envelope.recipients))
+            self._incoming = ScreenedIncoming(self._intake, client, envelope, self._screening)
 
     async def content(self, data: bytes) -> None:
         """Take a piece of content."""

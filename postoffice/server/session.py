@@ -11,13 +11,13 @@ on after both, and nothing of an unfinished letter is kept.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 
-from postoffice.interfaces import IDirectory, IJournal, IPolicy, Turned, WrongNumber
+from postoffice.interfaces import IDirectory, IJournal, IPolicy, IScreening, Turned, WrongNumber
 from postoffice.mail.address import path
 from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal, Reply, printable
@@ -94,6 +94,7 @@ class Session:
         policy: IPolicy,
         intake: Intake,
         authenticator: Authenticator,
+        screening: IScreening | None = None,
     ) -> None:
         self.link = link
         self.client = client
@@ -105,7 +106,11 @@ class Session:
         self.journal: IJournal = intake.journal
         self.log_in = LogIn(authenticator, settings.auth_plaintext)
         self.audit = Audit(intake.journal, link.clock)
-        self.reception = Reception(link, settings, directory, policy, intake)
+        self.reception = Reception(link, settings, directory, policy, intake, screening)
+        self.screening = screening
+        if screening is not None:
+            # Nobody waits for filters whose client has gone.
+            link.on_lost = screening.close
         self.errors = 0
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
@@ -114,6 +119,8 @@ class Session:
         self.conversation: Deferred[None] | None = None
         # Whether it may turn out to be another client; as well.
         self.may_be: Callable[[Session, Client], Reply | None] = lambda session, client: None
+        # Each filter of the service and its state; as well.
+        self.filters: Callable[[], Sequence[str]] = tuple
         self._believed = (
             bool(settings.xclient) and not client.announced and within(client.ip, settings.xclient)
         )
@@ -164,6 +171,8 @@ class Session:
             if self.journal.auditing:
                 self.audit.ended(self.client, how)
             self.reception.drop()
+            if self.screening is not None:
+                self.screening.close()
             link.close()
 
     def _welcome(self) -> None:
@@ -195,12 +204,19 @@ class Session:
     async def _meet(self) -> bool:
         """Find out who the client is; false for one that is turned away, which is all done then."""
         try:
-            self.client = self.met = await self.policy.client(self.client)
+            self.client = self.met = await self._introduce(self.client)
         except Turned as turned:
             await self._turn_away(turned)
             return False
         self._offer()
         return True
+
+    async def _introduce(self, client: Client) -> Client:
+        """What policy and filters say of a client. Errors: `Turned`."""
+        client = await self.policy.client(client)
+        if self.screening is not None:
+            await self.screening.client(client)
+        return client
 
     async def _secure(self) -> None:
         """Encrypt the session, and forget all that the client said (RFC 3207 section 4.2).
@@ -298,6 +314,8 @@ class Session:
         self.reception.drop()
         client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
         await self.policy.helo(client)
+        if self.screening is not None:
+            await self.screening.helo(client)
         self.client = client
         if not event.extended:
             return Reply(250, None, self.settings.host)
@@ -340,7 +358,9 @@ class Session:
         result = await self.log_in.step(self.client, event)
         if isinstance(result, Reply):
             return result
-        self.client = evolve(self.client, login=result.login, may_relay=True, marked="")
+        self.client = evolve(
+            self.client, login=result.login, may_relay=True, marked="", mechanism=self.log_in.mechanism
+        )
         self.journal.logged_in(self.client, self.log_in.mechanism)
         return WELCOME
 
@@ -349,7 +369,7 @@ class Session:
         return START_TLS
 
     async def _debug(self, event: Debug) -> Reply:
-        lines = self.settings.disclosed(self.reception.envelope())
+        lines = (*self.settings.disclosed(self.reception.envelope()), *self.filters())
         return Reply(250, (0, 0), "\n".join(map(printable, lines)))
 
     async def _etrn(self, event: Etrn) -> Reply:
@@ -369,7 +389,7 @@ class Session:
         self.reception.drop()
         client = introduced(self.met, parse_attributes(event.attributes))
         try:
-            client = await self.policy.client(client)
+            client = await self._introduce(client)
         except Turned as turned:
             reply = turned.reply
             raise Refusal(evolve(reply, code=521 if reply.permanent else 421), turned.why) from None
@@ -382,6 +402,11 @@ class Session:
         self._offer()
         self.journal.admitted(client)
         return Reply(220, None, self.settings.greeting(client))
+
+    async def _other(self, event: Other) -> Reply:
+        if self.screening is not None:
+            await self.screening.unknown(self.client, self.link.engine.line)
+        return UNKNOWN
 
     async def _refused(self, event: Refused) -> Reply:
         raise Refusal(event.reply)
@@ -401,6 +426,7 @@ _HANDLERS: dict[type, Callable[[Session, Any], Awaitable[Reply]]] = {
     Xclient: Session._xclient,
     Debug: Session._debug,
     StartTls: Session._start_tls,
+    Other: Session._other,
     Refused: Session._refused,
 }
 
@@ -410,6 +436,5 @@ _FIXED: dict[type, Reply] = {
     Expand: NO_EXPN,
     Help: HELP,
     Quit: BYE,
-    Other: UNKNOWN,
 }
 """What is answered the same whoever asks."""

@@ -230,6 +230,23 @@ class Journal:
             server_name=client.tls.server_name if client.tls else None,
         )
 
+    def filtered(
+        self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
+    ) -> None:
+        which = f"{letter_id}: " if letter_id else ""
+        took = round(seconds * 1000)
+        self._note(
+            "info",
+            "filtered",
+            f"{which}filter {name} on {what} of {client}: {printable(verdict)} ({took} ms)",
+            id=letter_id,
+            filter=name,
+            what=what,
+            client=str(client),
+            verdict=verdict,
+            ms=took,
+        )
+
     def settled(
         self, letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
     ) -> None:

@@ -121,6 +121,7 @@ class Outgoing:
         self._abandoned = False
         self._room: list[Deferred[None]] = []
         self._done: Deferred[None] | None = None
+        self._flushed: Deferred[None] | None = None
 
     def write(self, data: bytes) -> Deferred[None] | None:
         """Take data; the Deferred fires when there is room for more."""
@@ -146,6 +147,16 @@ class Outgoing:
         if not self._busy:
             self._start()
         return done
+
+    def flush(self) -> Deferred[None]:
+        """The Deferred fires when everything taken so far can be read in the file."""
+        if self._error is not None:
+            return fail(self._error)
+        self._flushed = Deferred()
+        flushed = self._flushed
+        if not self._busy:
+            self._start()
+        return flushed
 
     def abandon(self) -> None:
         """Remove the file, as soon as nothing writes to it any more. Harmless when that was done."""
@@ -197,10 +208,15 @@ class Outgoing:
             self._waiting.clear()
             self._workers.submit(self._remove, _ignore)
             self._error = self._error or SpoolFailed("the draft was discarded")
-        elif not finished and (self._done is not None or self._size >= BATCH):
+        elif not finished and (
+            self._done is not None or self._size >= BATCH or (self._flushed is not None and self._waiting)
+        ):
             self._start()
         for waiter in room:
             waiter.callback(None) if self._error is None else waiter.errback(self._error)
+        if self._flushed is not None and not (self._busy and self._error is None):
+            flushed, self._flushed = self._flushed, None
+            flushed.callback(None) if self._error is None else flushed.errback(self._error)
         if self._done is not None and (finished or self._error is not None):
             done, self._done = self._done, None
             done.callback(None) if self._error is None else done.errback(self._error)

@@ -82,6 +82,12 @@ class _Draft:
             return fail(SpoolFull("the spool in memory is full"))
         return None
 
+    def written(self) -> Deferred[IContent]:
+        """What was written so far."""
+        if self._parts is None:
+            raise RuntimeError("the draft was committed or discarded")
+        return succeed(HeldContent(b"".join(self._parts)))
+
     def commit(self, new: NewLetter, claim: bool) -> Deferred[tuple[Claim, IContent] | None]:
         """Store the letter."""
         if self._parts is None:

@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
-from twisted.internet.defer import Deferred, ensureDeferred, fail
+from twisted.internet.defer import Deferred, ensureDeferred, fail, succeed
 from zope.interface import implementer
 
 from postoffice.interfaces import IContent, IDraft, ISpool, NewLetter, SpoolDamaged, SpoolFailed
 from postoffice.mail.address import Address
 from postoffice.mail.envelope import Claim, Entry, Replacement, Settlement
 from postoffice.spool import names, schema
-from postoffice.spool.content import FileContent, Outgoing, trouble
+from postoffice.spool.content import FileContent, HeldContent, Outgoing, trouble
 from postoffice.spool.expansion import expand
 from postoffice.spool.home import Home
 from postoffice.spool.reader import Reader
@@ -60,6 +60,21 @@ class Draft:
             self._parts = []
             self._file = self._spool.outgoing()
         return self._file[1].write(bytes(data))
+
+    def written(self) -> Deferred[IContent]:
+        """What was written so far."""
+        if self._parts is None:
+            raise RuntimeError("the draft was committed or discarded")
+        if self._file is not None:
+            return ensureDeferred(self._flushed(*self._file))
+        data = b"".join(self._parts)
+        self._parts = [data]
+        return succeed(HeldContent(data))
+
+    async def _flushed(self, name: str, file: Outgoing) -> IContent:
+        size = self._size
+        await file.flush()
+        return self._spool.file(name, size)
 
     def commit(self, new: NewLetter, claim: bool) -> Deferred[tuple[Claim, IContent] | None]:
         """Make it a letter."""
@@ -103,11 +118,12 @@ class SqliteSpool:
         self._reactor = reactor
         self._home = Home(directory, node)
         self._workers = Workers(reactor)
-        self._place = Place(lease, random, reactor.seconds, self._file)
-        self._reader = Reader(self._home.database, self._file)
+        self._place = Place(lease, random, reactor.seconds, self.file)
+        self._reader = Reader(self._home.database, self.file)
         self._writer: Writer | None = None
 
-    def _file(self, name: str, size: int) -> FileContent:
+    def file(self, name: str, size: int) -> FileContent:
+        """The content in a file of this name and size."""
         return FileContent(self._home.path(name), size, self._workers)
 
     def open(self) -> Deferred[None]:

@@ -21,7 +21,7 @@ class Report(SynchronousTestCase):
             ("listen=26", "-o"),
             ("listen=27", "-o"),
             ("clients=100", "default"),
-            ('spam="bounce:a # b"', "f.cf:2; not yet available"),
+            ('spam="bounce:a # b"', "f.cf:2"),
             ("history=7d", "default; not yet available"),
             ("#localdomain=", "default: none"),
         ):

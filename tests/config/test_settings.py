@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.options import BY_NAME, OPTIONS
-from postoffice.config.places import Endpoint, LogTarget, MailboxRule, NameServer, Tcp
+from postoffice.config.places import Endpoint, FilterRule, LogTarget, MailboxRule, NameServer, Tcp
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, RootOnly, Settings
 from postoffice.config.values import Disposition, Rate
@@ -201,8 +201,23 @@ class Values(SynchronousTestCase):
                 "usermap=*-~:~/.alias,bounce": ("*-~:~/.alias,bounce",),
                 "subaddress=": "",
                 "subaddress=+-": "+-",
-                "filter=/run/x,timeout=3": ("/run/x,timeout=3",),
-                "filter=localhost:99": ("localhost:99",),
+                "filter=/run/x": (FilterRule("/run/x"),),
+                "filter=/run/a,b,timeout=3,lazy": (FilterRule("/run/a,b", timeout=3, lazy=True),),
+                "filter=localhost:99": (FilterRule(host="localhost", port=99),),
+                "filter=[::1]:99,on-error=accept,version=4,when=submit,max-data=1M,connect-timeout=1m": (
+                    FilterRule(
+                        host="::1",
+                        port=99,
+                        on_error="accept",
+                        version=4,
+                        when="submit",
+                        max_data=1048575,
+                        connect_timeout=60,
+                    ),
+                ),
+                "filter=/x,oversize-header=skip,ignore-denied-actions=1": (
+                    FilterRule("/x", oversize_header="skip", ignore_denied_actions=True),
+                ),
                 "route=example.org:mx.example:26": ("example.org:mx.example:26",),
                 "bare-newline=reject": "reject",
             }
@@ -322,6 +337,12 @@ class Errors(SynchronousTestCase):
             "route=x",
             "filter=x",
             "filter=a:0",
+            "filter=/x,version=5",
+            "filter=/x,version=4,nonsense",
+            "filter=/x,what=1",
+            "filter=python:x:Y",
+            "filter=/x,when=",
+            "filter=/x,timeout=0",
             "dnsbl=",
             "root-mail=",
         ):

@@ -165,6 +165,11 @@ class Journal:
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         self.facts.append(("accepted", letter_id))
 
+    def filtered(
+        self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
+    ) -> None:
+        self.facts.append(("filtered", f"{name} {what}: {verdict}"))
+
     def settled(
         self, letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None
     ) -> None:

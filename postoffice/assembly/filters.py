@@ -1,0 +1,55 @@
+"""The filters, made from the settings. Called for every front; sessions under way keep theirs."""
+
+from __future__ import annotations
+
+from postoffice.assembly.parts import Parts
+from postoffice.config.places import FilterRule
+from postoffice.config.settings import Settings
+from postoffice.directory.lookup import Directory
+from postoffice.filters.chain import Chain
+from postoffice.filters.milter import CONTENT, REPLY, Milter, MilterSettings
+from postoffice.filters.terms import ChainSettings, Terms
+from postoffice.interfaces import IFilter, IPolicy
+from postoffice.milter.negotiation import Offer
+
+# Octets that a filter may put in the place of a body where letters have no limit of their own, and what it
+# may have on top of the limit where they have one.
+LONGEST_BODY = 1 << 26
+MARGIN = 1 << 16
+
+
+def filters_of(
+    settings: Settings, host: str, directory: Directory, policy: IPolicy, parts: Parts
+) -> Chain | None:
+    """The chain of filters; None where there are none."""
+    if not settings.filter:
+        return None
+    return Chain(
+        [(_filter(rule, settings, parts), _terms(rule)) for rule in settings.filter],
+        ChainSettings(host, settings.spam, settings.safe, settings.size),
+        directory,
+        policy,
+        parts.journal,
+        parts.spool.new_id,
+        parts.reactor,
+    )
+
+
+def _terms(rule: FilterRule) -> Terms:
+    return Terms(rule.on_error, rule.when, rule.lazy)
+
+
+def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:
+    longest = settings.size + MARGIN if settings.size else LONGEST_BODY
+    milter = MilterSettings(
+        rule.path,
+        rule.host,
+        rule.port,
+        Offer(rule.version, rule.max_data, rule.ignore_denied_actions),
+        30.0 if rule.connect_timeout is None else rule.connect_timeout,
+        REPLY if rule.timeout is None else rule.timeout,
+        CONTENT if rule.timeout is None else rule.timeout,
+        rule.oversize_header,
+        longest,
+    )
+    return Milter(milter, parts.reactor, parts.journal.warning)

@@ -1,0 +1,419 @@
+"""What the filters say in one session, one after the other, and what comes of it.
+
+Made by the chain for each session that any filter takes part in. A refusal stops an event at the filter that
+gave it, and every other filter that is inside of the letter is told that it came to nothing. A rejection for
+good may instead mark the letter (`spam`), which ends that filter's part in it. A filter that fails costs its
+own verdict and nothing more: `on-error` says what that means, and the next letter tries it again.
+
+RFC 5321 section 4.5.3.2.6 gives a server ten minutes to answer the end of the data, for all filters together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from postoffice.filters.envelope import BadSender, edited_envelope
+from postoffice.filters.letter import (
+    Replaced,
+    arguments_of,
+    author_of,
+    mark_of,
+    message_id,
+    octets_of,
+    with_marks,
+)
+from postoffice.filters.terms import ChainSettings, Member, OnError
+from postoffice.interfaces import (
+    Draught,
+    IDirectory,
+    IFilterSession,
+    IJournal,
+    IPolicy,
+    IScreening,
+    Screened,
+    Turned,
+)
+from postoffice.mail.address import Address
+from postoffice.mail.client import Client
+from postoffice.mail.reply import Refusal, Reply, printable
+from postoffice.milter.edits import Hold, edited_header, replaced_body
+from postoffice.milter.facts import Facts
+from postoffice.milter.verdicts import PUT_OFF, Continue, Discard, Failed, Refuse, Verdict
+
+# Seconds that all filters together have for the content of a letter.
+CONTENT_TIME = 570.0
+
+BROKEN = Reply(550, (5, 0), "The message could not be checked")
+CLOSING = Reply(421, (7, 1), "The message could not be checked, closing the connection")
+GONE = Reply(421, (4, 2), "The connection is gone")
+TOO_BIG = Reply(552, (3, 4), "The message has become too large")
+_ON_ERROR: dict[OnError, Reply] = {"tempfail": PUT_OFF, "reject": BROKEN, "shutdown": CLOSING}
+
+
+@frozen
+class World:
+    """What every session of the chain needs."""
+
+    settings: ChainSettings
+    directory: IDirectory
+    policy: IPolicy
+    journal: IJournal
+    new_id: Callable[[], str]
+    clock: IReactorTime
+
+
+class _Leg:
+    """One filter's part in a session. It may be `out` of this letter, or have `failed` and why.
+
+    `mark` is what it said against the client itself, which every letter bears, `helo_mark` against its
+    greeting.
+    """
+
+    __slots__ = ("failed", "helo_mark", "mark", "member", "opened", "out", "session")
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing was said yet."""
+        self.session: IFilterSession = self.member.filter.session()
+        self.opened = self.out = False
+        self.failed: str | None = None
+        self.mark = self.helo_mark = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is asked about this letter, and has not said already what it thinks of the client."""
+        ready = self.opened and self.failed is None and not self.out
+        return ready and not self.mark and not self.helo_mark
+
+
+@implementer(IScreening)
+class Screening:
+    """All filters' part in one session."""
+
+    def __init__(self, members: Sequence[Member], facts: Facts, world: World) -> None:
+        self._legs = [_Leg(member) for member in members]
+        self._facts = facts
+        self._world = world
+        self._gone = False
+        self._greeted = False
+        self._refused: Refusal | None = None
+        # Of the letter.
+        self._inside = False
+        self._discarding = False
+        self._holds: list[str] = []
+        self._marks: list[str] = []
+        self._poison: Refusal | None = None
+
+    @property
+    def letter_id(self) -> str:
+        return self._facts.letter_id
+
+    # The session.
+
+    async def client(self, client: Client) -> None:
+        facts = self._facts
+        if self._greeted or any(leg.opened for leg in self._legs):
+            # It turned out to be another client: for the filters this is another session.
+            for leg in self._legs:
+                leg.session.close()
+                leg.begin_anew()
+        facts.client, self._greeted, self._refused = client, False, None
+        legs = [leg for leg in self._legs if not leg.member.terms.lazy]
+        opening = [Deferred.fromCoroutine(self._open(leg)) for leg in legs]
+        await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
+        try:
+            for leg in legs:
+                await self._introduce(leg)
+        except Refusal as refusal:
+            reply = refusal.reply
+            raise Turned(evolve(reply, code=554 if reply.permanent else 421), refusal.why) from refusal
+
+    async def helo(self, client: Client) -> None:
+        self.abort()
+        self._facts.client, self._greeted, self._refused = client, True, None
+        try:
+            for leg in self._legs:
+                leg.helo_mark = ""
+                await self._greet(leg)
+        except Refusal as refusal:
+            # It is the answer to what follows as well.
+            self._refused = refusal
+            raise
+
+    async def unknown(self, client: Client, line: bytes) -> None:
+        self._facts.client = client
+        for leg in self._legs:
+            if leg.active and not self._discarding:
+                verdict = await self._ask(leg, "command", lambda one: one.unknown(self._facts, line))
+                if type(verdict) is Refuse:
+                    raise self._refusal(leg, verdict.reply)
+                if type(verdict) is Failed:
+                    self._poisoned(leg)
+
+    def close(self) -> None:
+        self._gone = True
+        for leg in self._legs:
+            leg.session.close()
+
+    # The letter.
+
+    async def sender(self, client: Client, sender: Address | None, line: bytes) -> None:
+        self.abort()
+        if self._refused is not None:
+            raise self._refused
+        facts = self._facts
+        facts.client, facts.sender, facts.letter_id = client, sender, self._world.new_id()
+        facts.arguments = arguments_of(line)
+        facts.author = author_of(facts.arguments)
+        facts.ours = await self._is_ours(sender), False
+        self._inside = True
+        if self._world.settings.safe and client.login is not None:
+            for leg in self._legs:
+                leg.out = True
+            return
+        for leg in self._legs:
+            if leg.failed is not None or not leg.opened:
+                await self._reopen(leg)
+        self._marks = [mark for leg in self._legs for mark in (leg.mark, leg.helo_mark) if mark]
+        await self._letter_event("MAIL", lambda one: one.sender(facts))
+
+    async def recipient(self, address: Address, line: bytes) -> None:
+        self._check_poison()
+        facts = self._facts
+        facts.recipient, facts.arguments, facts.refused = address, arguments_of(line), None
+        facts.ours = facts.ours[0], await self._is_ours(address)
+        for leg in self._legs:
+            if not leg.active or self._discarding:
+                continue
+            verdict = await self._ask(leg, "RCPT", lambda one: one.recipient(facts))
+            match verdict:
+                case Refuse(reply=reply):
+                    raise self._refusal(leg, reply)
+                case Discard():
+                    self._discard()
+                case Failed():
+                    self._poisoned(leg)
+                    self._check_poison()
+
+    async def refused_recipient(self, address: Address, line: bytes, reply: Reply) -> None:
+        facts = self._facts
+        if self._discarding or not self._inside:
+            return
+        facts.recipient, facts.arguments, facts.refused = address, arguments_of(line), reply
+        for leg in self._legs:
+            if leg.active and leg.session.hears_refused:
+                verdict = await self._ask(leg, "refused RCPT", lambda one: one.recipient(facts))
+                if type(verdict) is Failed:
+                    self._poisoned(leg)
+        facts.refused = None
+
+    async def data(self, recipients: int) -> None:
+        self._check_poison()
+        self._facts.recipients = recipients
+        await self._letter_event("DATA", lambda one: one.data(self._facts))
+
+    async def content(self, draught: Draught) -> Screened:
+        self._check_poison()
+        facts = self._facts
+        until = self._world.clock.seconds() + CONTENT_TIME
+        before = draught.body
+        for leg in self._legs:
+            if self._discarding:
+                break
+            if leg.active:
+                facts.message_id, facts.size = message_id(draught.fields), octets_of(draught)
+                now = draught
+
+                def ask(one: IFilterSession, now: Draught = now) -> Awaitable[Verdict]:
+                    return one.content(facts, now, until)
+
+                await self._judge(leg, "content", await self._ask(leg, "content", ask))
+            if leg.opened and leg.failed is None and not self._discarding:
+                draught = self._changed(leg, draught)
+        return self._screened(draught, None if draught.body is before else draught.body.held)
+
+    def abort(self) -> None:
+        for leg in self._legs:
+            if self._inside and leg.opened and leg.failed is None:
+                leg.session.abort()
+            leg.out = False
+        self._inside = self._discarding = False
+        self._holds, self._marks, self._poison = [], [], None
+        self._facts.forget_letter()
+
+    # Inside.
+
+    async def _is_ours(self, address: Address | None) -> bool:
+        """Whether mail for an address stays here, for all we know now."""
+        try:
+            return address is not None and await self._world.directory.is_local(address.domain)
+        except Refusal:
+            return False
+
+    async def _open(self, leg: _Leg) -> None:
+        verdict = await leg.session.open()
+        leg.opened = True
+        if type(verdict) is Failed:
+            self._note_failure(leg, "connection", verdict, 0.0)
+
+    async def _reopen(self, leg: _Leg) -> None:
+        """Try a filter that has failed, or was not needed yet: it is told of the session so far."""
+        leg.session.close()
+        leg.begin_anew()
+        await self._open(leg)
+        self._check_gone()
+        await self._introduce(leg)
+        if self._greeted or not self._facts.client.ip:
+            await self._greet(leg)
+        if leg.failed is not None:
+            self._poisoned(leg)
+            self._check_poison()
+
+    async def _introduce(self, leg: _Leg) -> None:
+        if leg.failed is None:
+            leg.mark = await self._about_client(leg, "connection", lambda one: one.client(self._facts))
+
+    async def _greet(self, leg: _Leg) -> None:
+        if leg.active:
+            leg.helo_mark = await self._about_client(leg, "HELO", lambda one: one.helo(self._facts))
+
+    async def _about_client(
+        self, leg: _Leg, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]
+    ) -> str:
+        """Ask about the client: the mark its letters are to bear. Errors: `Refusal`."""
+        match await self._ask(leg, what, event):
+            case Refuse(reply=reply):
+                if self._refuses(reply):
+                    raise self._refusal(leg, reply)
+                return mark_of(reply)
+            case Failed() if leg.member.terms.on_error == "shutdown":
+                raise self._refusal(leg, CLOSING, leg.failed or "")
+        return ""
+
+    async def _letter_event(self, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]) -> None:
+        for leg in self._legs:
+            if leg.active and not self._discarding:
+                await self._judge(leg, what, await self._ask(leg, what, event))
+
+    async def _ask(
+        self, leg: _Leg, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]
+    ) -> Verdict:
+        clock = self._world.clock
+        begun = clock.seconds()
+        verdict = await event(leg.session)
+        self._check_gone()
+        seconds = clock.seconds() - begun
+        if type(verdict) is Failed:
+            self._note_failure(leg, what, verdict, seconds)
+        elif type(verdict) is not Continue or what == "content":
+            said = verdict.reply if type(verdict) is Refuse else type(verdict).__name__.lower()
+            self._journal(leg, what, str(said), seconds)
+            leg.member.counts[type(verdict).__name__.lower()] += 1
+        if type(verdict) is not Failed and what == "content":
+            leg.member.last_failure = ""
+        return verdict
+
+    def _note_failure(self, leg: _Leg, what: str, failed: Failed, seconds: float) -> None:
+        leg.failed = leg.member.last_failure = failed.why
+        leg.member.counts["failed"] += 1
+        self._journal(leg, what, f"failed: {failed.why}", seconds)
+
+    def _journal(self, leg: _Leg, what: str, verdict: str, seconds: float) -> None:
+        facts = self._facts
+        name = leg.member.filter.name
+        self._world.journal.filtered(facts.client, name, what, facts.letter_id, verdict, seconds)
+
+    async def _judge(self, leg: _Leg, what: str, verdict: Verdict) -> None:
+        """What a verdict on the whole letter comes to. Errors: `Refusal`."""
+        match verdict:
+            case Refuse(reply=reply):
+                if reply.permanent:
+                    self._world.policy.rejected(self._facts.client, self._facts.sender)
+                if self._refuses(reply):
+                    self._end_letter()
+                    raise self._refusal(leg, reply)
+                leg.out = True
+                self._marks.append(mark_of(reply))
+            case Discard():
+                self._discard()
+            case Failed():
+                self._poisoned(leg)
+                if self._poison is not None:
+                    self._end_letter()
+                self._check_poison()
+
+    def _refuses(self, reply: Reply) -> bool:
+        """Whether a refusal is one, or marks the letter only."""
+        return reply.temporary or self._world.settings.spam.mode == "bounce"
+
+    def _refusal(self, leg: _Leg, reply: Reply, why: str = "") -> Refusal:
+        return Refusal(reply, f"filter {leg.member.filter.name}{': ' if why else ''}{why}")
+
+    def _poisoned(self, leg: _Leg) -> None:
+        """A filter failed inside of a letter."""
+        on_error = leg.member.terms.on_error
+        if on_error == "quarantine":
+            self._holds.append(f"filter failure: {leg.member.filter.name}")
+        elif on_error != "accept":
+            self._poison = self._refusal(leg, _ON_ERROR[on_error], leg.failed or "")
+
+    def _check_poison(self) -> None:
+        if self._poison is not None:
+            raise self._poison
+
+    def _check_gone(self) -> None:
+        if self._gone:
+            raise Refusal(GONE, "the client left while filters were asked")
+
+    def _discard(self) -> None:
+        """The letter goes nowhere: no filter hears more of it."""
+        self._discarding = True
+        self._end_letter()
+
+    def _end_letter(self) -> None:
+        """Nobody stays inside of a letter that comes to nothing."""
+        for leg in self._legs:
+            if leg.opened and leg.failed is None:
+                leg.session.abort()
+                leg.out = True
+
+    def _changed(self, leg: _Leg, draught: Draught) -> Draught:
+        """The letter with a filter's edits. Errors: `Refusal`, for a sender that is none."""
+        edits = leg.session.edits()
+        if not edits or leg.out:
+            return draught
+        fields, dropped = edited_header(draught.fields, edits, leg.session.with_blank)
+        try:
+            envelope, more = edited_envelope(draught.envelope, edits)
+        except BadSender as error:
+            self._end_letter()
+            raise self._refusal(leg, PUT_OFF, str(error)) from error
+        for what in (*dropped, *more):
+            self._journal(leg, "content", f"dropped {what}", 0.0)
+        self._holds += [
+            printable(edit.reason.decode("utf-8", "replace")) or f"held by {leg.member.filter.name}"
+            for edit in edits
+            if isinstance(edit, Hold)
+        ]
+        body = replaced_body(edits)
+        return Draught(envelope, fields, draught.body if body is None else Replaced(body))
+
+    def _screened(self, draught: Draught, body: bytes | None) -> Screened:
+        settings = self._world.settings
+        if settings.size and octets_of(draught) > 2 * settings.size:
+            raise Refusal(TOO_BIG, "filters have made it so")
+        envelope = draught.envelope
+        marks = self._marks if not self._discarding else []
+        if marks and settings.spam.mode == "folder":
+            envelope = evolve(envelope, folder=settings.spam.text)
+        fields = with_marks(draught.fields, marks)
+        nobody = not envelope.recipients
+        return Screened(envelope, fields, body, self._discarding or nobody, "; ".join(self._holds))

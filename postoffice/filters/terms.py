@@ -1,0 +1,53 @@
+"""What the chain knows of each of its filters besides the filter itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from postoffice.config.values import Disposition
+from postoffice.interfaces import IFilter
+
+OnError = Literal["tempfail", "accept", "reject", "shutdown", "quarantine"]
+When = Literal["smtp", "submit", "all"]
+
+
+@frozen
+class Terms:
+    """How the administrator wants a filter used. A `lazy` one is not opened before the first letter."""
+
+    on_error: OnError = "tempfail"
+    when: When = "all"
+    lazy: bool = False
+
+    def applies(self, submission: bool) -> bool:
+        """Whether it takes part; `submission` is mail that comes by a submission port or a command."""
+        return self.when == "all" or (self.when == "submit") == submission
+
+
+@define
+class Member:
+    """A filter of the chain, and what became of it so far, for DEBUG."""
+
+    filter: IFilter
+    terms: Terms
+    counts: Counter[str] = field(factory=Counter)
+    last_failure: str = ""
+
+    def describe(self) -> str:
+        """Its name and state."""
+        state = f"failing: {self.last_failure}" if self.last_failure else "ready"
+        counted = ", ".join(f"{count} {what}" for what, count in sorted(self.counts.items()))
+        return f"Filter: {self.filter.name} ({state}{'; ' if counted else ''}{counted})"
+
+
+@frozen
+class ChainSettings:
+    """`size` is the largest letter (0: no limit); with `safe` who has logged in is not asked about."""
+
+    host: str
+    spam: Disposition
+    safe: bool = False
+    size: int = 0

@@ -43,6 +43,9 @@ timeout=9
 min-rate=5
 errors=4
 recipients=6
+filter=/other,timeout=3,when=smtp
+spam=accept
+safe=1
 size=12345
 minfree=1m
 hops=8

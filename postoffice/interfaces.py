@@ -428,6 +428,9 @@ class IFilter(Interface):
 
     name: str = Attribute("what logs and DEBUG call it")
 
+    def load() -> None:
+        """Make sure that it is there, as far as that can be known. Errors: `LookupError`."""
+
     def session() -> IFilterSession:
         """Its part in one more session."""
 

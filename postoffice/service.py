@@ -91,6 +91,7 @@ class Office(MultiService):
         self.foreground = foreground
         self.parts = parts
         self.doors = Doors(settings, front, parts)
+        self.filters = front.filters
         self.settings = settings
         self.host = host
         self.fatal: Callable[[str], None] = parts.journal.fatal
@@ -137,6 +138,13 @@ class Office(MultiService):
             return
         await parts.greylist.open()
         try:
+            # As the account we are now: whose code it is, is not known.
+            if self.filters is not None:
+                self.filters.load()
+        except LookupError as error:
+            self.fatal(f"cannot start: {error}")
+            return
+        try:
             where = await self.doors.sockets.listen()
             self.doors.local.listen()
         except Exception as error:
@@ -159,6 +167,8 @@ class Office(MultiService):
         try:
             registry = registry_of(settings, host, parts.ground)
             front = make_front(settings, host, registry, parts)
+            if front.filters is not None:
+                front.filters.load()
             certificates = parts.certificates.read(pairs(settings))
             if settings.log != before.log:
                 journal.reopen(sinks(settings, self.foreground))

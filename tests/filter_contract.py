@@ -1,12 +1,12 @@
 """What every filter's part in a session must do, whatever the filter is.
 
 `make(answer)` gives a session that is not open yet of a filter whose last word on a letter is `continue`,
-`accept` with a field `X-Seen: yes`, `refuse` with `550 5.7.1 no`, `discard`, or none (`fail`).
+`accept` with a field `X-Seen: yes`, `refuse` with `550 5.7.1 no`, `discard`, or none (`fail`). `run_(work)`
+runs a coroutine to its end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
 from typing import Any
 
 from zope.interface.verify import verifyObject
@@ -30,12 +30,9 @@ class FilterSessionContract:
 
     assertEqual: Any
     assertIsInstance: Any
+    run_: Any
 
     def make(self, answer: str) -> IFilterSession:
-        raise NotImplementedError
-
-    def run_(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end."""
         raise NotImplementedError
 
     def facts(self) -> Facts:

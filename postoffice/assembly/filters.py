@@ -8,6 +8,7 @@ from postoffice.config.settings import Settings
 from postoffice.directory.lookup import Directory
 from postoffice.filters.chain import Chain
 from postoffice.filters.milter import CONTENT, REPLY, Milter, MilterSettings
+from postoffice.filters.python import PythonFilter
 from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.interfaces import IFilter, IPolicy
 from postoffice.milter.negotiation import Offer
@@ -40,6 +41,9 @@ def _terms(rule: FilterRule) -> Terms:
 
 
 def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:
+    if rule.python:
+        timeout = REPLY if rule.timeout is None else rule.timeout
+        return PythonFilter(rule.python, timeout, parts.journal.error, parts.reactor)
     longest = settings.size + MARGIN if settings.size else LONGEST_BODY
     milter = MilterSettings(
         rule.path,

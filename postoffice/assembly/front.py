@@ -18,6 +18,7 @@ from postoffice.config.report import in_force
 from postoffice.config.settings import Settings
 from postoffice.directory.lookup import Directory
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
+from postoffice.filters.chain import Chain
 from postoffice.interfaces import (
     IGreylistStore,
     IJournal,
@@ -51,6 +52,7 @@ class Front:
 
     doors: Mapping[Door, SmtpFactory]
     office: LocalOffice
+    filters: Chain | None
     local: LocalSettings
 
 
@@ -106,6 +108,7 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         office=LocalOffice(
             intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name, filters
         ),
+        filters=filters,
         local=LocalSettings(
             host,
             parts.account.uid,

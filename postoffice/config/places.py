@@ -214,7 +214,7 @@ def _route(text: str) -> str:
 
 @frozen
 class FilterRule:
-    """A filter: a milter at the unix socket `path`, or at `host` and `port`.
+    """A filter: a milter at the unix socket `path`, or at `host` and `port`, or the class `python`.
 
     Times are seconds, None for the filter's usual ones; `room` is `max-data` in octets.
     """
@@ -222,6 +222,7 @@ class FilterRule:
     path: str = ""
     host: str = ""
     port: int = 0
+    python: str = ""
     timeout: int | None = None
     connect_timeout: int | None = None
     on_error: Literal["tempfail", "accept", "reject", "shutdown", "quarantine"] = "tempfail"
@@ -246,6 +247,7 @@ _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "oversize-header": choice("fail", "skip"),
     "lazy": flag,
 }
+_PYTHON_CLASS = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)\Z").match
 _FILTER_OPTION = re.compile(r",(?=[a-z-]+=)")
 
 
@@ -263,11 +265,12 @@ def _filter(text: str) -> FilterRule:
             raise ValueError(f"{name}: {error}") from None
     if place.startswith("/"):
         return FilterRule(path=path(place), **values)
-    if place.startswith("python:"):
-        raise ValueError("Python filters are not yet available; use /path or host:port")
+    python = _PYTHON_CLASS(place)
+    if python:
+        return FilterRule(python=python[1], **values)
     host, colon, number = place.rpartition(":")
-    if not colon or not host or (":" in host and not host.startswith("[")):
-        raise ValueError(f"{place!r} is not a filter; use /path or host:port")
+    if place.startswith("python:") or not colon or not host or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{place!r} is not a filter; use /path, host:port or python:package.module:Class")
     return FilterRule(host=_host(host), port=port(number), **values)
 
 

@@ -48,5 +48,10 @@ class Chain:
         place = Place(self._world.settings.host, address, port, PROGRAM)
         return Screening(members, Facts(client, place, self._world.clock.seconds), self._world)
 
+    def load(self) -> None:
+        """Import what has to be. Errors: `LookupError`."""
+        for member in self._members:
+            member.filter.load()
+
     def described(self) -> Sequence[str]:
         return [member.describe() for member in self._members]

@@ -82,6 +82,9 @@ class Milter:
         self.note = note
         self._noted: set[str] = set()
 
+    def load(self) -> None:
+        """It may be started after us."""
+
     def session(self) -> IFilterSession:
         return MilterSession(self)
 

@@ -215,6 +215,7 @@ class Values(SynchronousTestCase):
                         connect_timeout=60,
                     ),
                 ),
+                "filter=python:a.b:C,when=smtp": (FilterRule(python="a.b:C", when="smtp"),),
                 "filter=/x,oversize-header=skip,ignore-denied-actions=1": (
                     FilterRule("/x", oversize_header="skip", ignore_denied_actions=True),
                 ),
@@ -340,7 +341,7 @@ class Errors(SynchronousTestCase):
             "filter=/x,version=5",
             "filter=/x,version=4,nonsense",
             "filter=/x,what=1",
-            "filter=python:x:Y",
+            "filter=python:x.Y",
             "filter=/x,when=",
             "filter=/x,timeout=0",
             "dnsbl=",

@@ -33,6 +33,9 @@ class ScriptedFilter:
         self.inside = 0
         self.open = 0
 
+    def load(self) -> None:
+        """It is here."""
+
     def session(self) -> IFilterSession:
         return ScriptedSession(self)
 

@@ -60,6 +60,7 @@ from postoffice.smtp.xclient import parse_attributes
 
 OK = Reply(250, (0, 0), "OK")
 START_TLS = Reply(220, (0, 0), "Go ahead with TLS")
+NO_TLS = Reply(454, (7, 0), "TLS is not available now")
 BYE = Reply(221, (0, 0), "Goodbye")
 TOO_MANY_ERRORS = Reply(421, (7, 0), "Too many errors, closing the connection")
 IDLE = Reply(421, (4, 2), "Timeout, closing the connection")
@@ -234,7 +235,8 @@ class Session:
 
     def _offer(self) -> None:
         """Tell the engine which of the commands that are not for everybody this client may use now."""
-        may_encrypt = self.link.tls is not None and self.client.tls is None and not self._named
+        tls = self.link.tls
+        may_encrypt = tls is not None and tls.usable and self.client.tls is None and not self._named
         offered = self.settings.offered
         if may_encrypt:
             offered |= {b"STARTTLS"}
@@ -366,6 +368,10 @@ class Session:
 
     async def _start_tls(self, event: StartTls) -> Reply:
         self.reception.drop()
+        assert self.link.tls is not None, "the engine lets no STARTTLS through that is not offered"
+        if not self.link.tls.usable:
+            self._offer()
+            raise Refusal(NO_TLS, "there is no certificate any more")
         return START_TLS
 
     async def _debug(self, event: Debug) -> Reply:

@@ -54,10 +54,12 @@ class Turnstile:
             self._next = self._clock.callLater(0, self._let_in)
 
     def _let_in(self) -> None:
-        for _ in range(min(AT_ONCE, len(self._waiting))):
-            self._waiting.popleft()()
+        turn = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
         self._passed = 0
         self._next = self._clock.callLater(0, self._let_in) if self._waiting else None
+        # The next turn comes whatever goes wrong in this one.
+        for work in turn:
+            work()
 
 
 class Encrypted(TLSMemoryBIOProtocol):
@@ -92,3 +94,9 @@ class EncryptedFactory(TLSMemoryBIOFactory):
     def __init__(self, encryption: IEncryption, turnstile: Turnstile, clock: IReactorTime) -> None:
         super().__init__(encryption, False, cast(Any, None), clock)
         self.turnstile = turnstile
+        self._encryption = encryption
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is still a certificate: other settings may have been taken over."""
+        return self._encryption.offered

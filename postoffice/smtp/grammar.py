@@ -244,9 +244,12 @@ def is_host(name: bytes) -> bool:
 @lru_cache(maxsize=1024)
 def _to_ascii(domain: bytes, bad: Reply) -> bytes:
     try:
-        return idna.encode(domain.decode("utf-8"), uts46=True)
+        name = idna.encode(domain.decode("utf-8"), uts46=True)
     except UnicodeError:
         raise Refusal(bad) from None
+    if not is_domain(name):
+        raise Refusal(bad)
+    return name
 
 
 def _is_literal(domain: bytes) -> bool:

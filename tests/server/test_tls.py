@@ -117,6 +117,14 @@ class Starting(TlsCase):
         self.assertEqual(visit.send(STARTTLS), GO_AHEAD)
         self.assertIn(b"PIPELINING", Encrypted(visit).send(b"EHLO me\r\n"))
 
+    def test_but_no_TLS_once_there_is_no_certificate(self) -> None:
+        visit = self.visit()
+        visit.heard()
+        self.door.secure()
+        self.assertEqual(visit.send(STARTTLS)[:10], b"454 4.7.0 ")
+        self.assertEqual(visit.send(b"NOOP\r\n")[:4], b"250 ")
+        self.assertNotIn(b"STARTTLS", visit.send(b"EHLO me\r\n"))
+
 
 class Forgetting(TlsCase):
     """RFC 3207 section 4.2, and attacks on it: whoever is in between writes plain text, the client inside."""

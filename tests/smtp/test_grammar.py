@@ -135,6 +135,7 @@ BAD = [
     b"<\xc3\xa9@a_\xc3\xa9.example>",
     b"<a@\xc3\xa9-.example>",
     b"<a@xn--zz--\xc3\xa9.example>",
+    "<a@b。>".encode(),
     b"<a@\xef\xbf\xbd.example>",
     b"<a@" + b"\xc3\xa9" * 60 + b".example>",
     b"<a@" + b"\xc3\xa9." * 100 + b"example>",

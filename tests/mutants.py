@@ -398,6 +398,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_forbidden.Lingering.test_A9_they_do_not_count_as_clients_and_are_few",
     ),
     Mutant(
+        "A9_octets_that_buy_time",
+        "postoffice/server/link.py",
+        "        if self._content_since:\n",
+        "        if True:\n",
+        "tests.server.test_session.Limiting.test_A9_a_command_in_single_octets_has_no_more_time",
+    ),
+    Mutant(
         "A9_a_session_for_each_address",
         "postoffice/mail/client.py",
         'return str(IPv6Network((ip, 64), strict=False)) if ":" in ip else ip',

@@ -63,7 +63,8 @@ class HandshakeFailed(Exception):
 
 @frozen
 class Pace:
-    """The patience of a link: seconds of idleness, and bytes a second inside DATA after the first minute.
+    """The patience of a link: seconds for each command and of idleness inside DATA, and bytes a second there
+    after the first minute.
 
     0 means no limit.
     """
@@ -122,8 +123,9 @@ class Link(Protocol):
     async def next_event(self) -> Event:
         """The next event; what was answered before is written as soon as nothing else is ready.
 
-        Errors: `Disconnected`, `TimedOut`.
+        The client's time begins anew. Errors: `Disconnected`, `TimedOut`.
         """
+        self._heard = self.clock.seconds()
         while True:
             event = None if self._choked or self._lost else self.engine.next_event()
             if event is not None:
@@ -236,8 +238,10 @@ class Link(Protocol):
         begin()
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = self.clock.seconds()
-        self._heard_octets += len(data)
+        if self._content_since:
+            # Of a command, single octets count for nothing, or it could take hours.
+            self._heard = self.clock.seconds()
+            self._heard_octets += len(data)
         self.engine.receive(data)
         if self._waiting is not None and not self._choked:
             self._wake()

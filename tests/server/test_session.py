@@ -395,6 +395,19 @@ class Limiting(Conversation):
             self.door.judge(trusted=frozenset({trusted}))
             self.visit().play(BEGIN + "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a@far.example>\nS: 250 *")
 
+    def test_A9_a_command_in_single_octets_has_no_more_time(self) -> None:
+        visit = self.visit()
+        visit.heard()
+        for _ in range(4):
+            self.assertEqual(visit.send(b"N"), b"")
+            self.door.office.clock.advance(59)
+        self.assertEqual(visit.send(b"OOP\r\n")[:4], b"500 ")
+        for _ in range(5):
+            self.assertEqual(visit.send(b"N"), b"")
+            self.door.office.clock.advance(60)
+        self.assertEqual(visit.heard()[:10], b"421 4.4.2 ")
+        self.assertTrue(visit.closed)
+
     def test_idle_clients_are_dropped(self) -> None:
         visit = self.visit()
         visit.play(BEGIN)

@@ -302,7 +302,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "A5_unread_replies",
         "postoffice/server/link.py",
-        "if self._waiting is not None and not self._choked:",
+        "if self._waiting is not None and not self._choked and self._turn is None:",
         "if self._waiting is not None:",
         "tests.server.test_session.Limiting.test_a_client_that_reads_nothing_is_not_read_for_ever",
     ),
@@ -403,6 +403,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "        if self._content_since:\n",
         "        if True:\n",
         "tests.server.test_session.Limiting.test_A9_a_command_in_single_octets_has_no_more_time",
+    ),
+    Mutant(
+        "A9_one_is_served_to_the_end",
+        "postoffice/server/link.py",
+        "tired = self._served >= AT_ONCE",
+        "tired = False",
+        "tests.server.test_session.Limiting.test_A9_others_are_served_between_the_commands_of_one",
     ),
     Mutant(
         "A9_a_session_for_each_address",

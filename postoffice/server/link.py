@@ -3,8 +3,8 @@
 Made by the listener for every connection; the session talks to it and to nothing else of the
 network. It turns bytes into events one at a time, gathers the replies of a pipelined group into one
 write, stops reading when the peer runs ahead of us and stops answering when the peer does not read,
-so that the memory of a session is bounded, and ends sessions that are idle or too slow. It puts TLS between
-itself and the connection when the session asks for it.
+so that the memory of a session is bounded, serves others in between, and ends sessions that are idle or
+too slow. It puts TLS between itself and the connection when the session asks for it.
 
 When things fail: a lost connection and an expired time limit are raised in the session, at the
 place where it waits for the next event (`Disconnected`, `TimedOut`). RFC 5321 section 4.5.3.2.
@@ -41,6 +41,9 @@ from postoffice.smtp.server import ServerEngine
 # Bytes that may wait to be parsed; with more the client is not read until they are used up. What one read
 # of the socket brings comes on top.
 READ_AHEAD = 128 * 1024
+# Events of one client that are served before it is others' turn. What a client may send at once has hundreds
+# of times as many, and in the memory of their replies it could have a hundred times what it sent.
+AT_ONCE = 100
 # The period, in seconds, after which a client inside DATA is held to the least rate.
 GRACE = 60.0
 # How long, in seconds, a peer may take to read our last reply once we close.
@@ -99,6 +102,9 @@ class Link(Protocol):
         self._watch: IDelayedCall | None = None
         self._pause: tuple[Deferred[None], IDelayedCall] | None = None
         self._idle = pace.idle
+        # How many events the session had since it last waited, and what brings the next ones.
+        self._served = 0
+        self._turn: IDelayedCall | None = None
         self._heard = 0.0
         self._content_since = 0.0
         self._heard_octets = 0
@@ -127,13 +133,15 @@ class Link(Protocol):
         """
         self._heard = self.clock.seconds()
         while True:
-            event = None if self._choked or self._lost else self.engine.next_event()
+            tired = self._served >= AT_ONCE
+            event = None if tired or self._choked or self._lost else self.engine.next_event()
             if event is not None:
+                self._served += 1
                 return event
             self.flush()
-            if self._ended and not self._choked:
+            if self._ended and not (tired or self._choked):
                 raise Disconnected("the client has no more to say")
-            await self._more()
+            await self._more(tired)
 
     def answer(self, reply: Reply) -> None:
         """Answer the last event. It is written with the replies of the group it belongs to."""
@@ -243,7 +251,7 @@ class Link(Protocol):
             self._heard = self.clock.seconds()
             self._heard_octets += len(data)
         self.engine.receive(data)
-        if self._waiting is not None and not self._choked:
+        if self._waiting is not None and not self._choked and self._turn is None:
             self._wake()
         elif not self._paused and self.engine.buffered > READ_AHEAD:
             self._paused = True
@@ -257,6 +265,9 @@ class Link(Protocol):
         # TLS knows us as its producer.
         self.transport = self._transport = None
         self._cancel_watch()
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         on_lost, self.on_lost = self.on_lost, _nobody
         on_lost()
         if self._waiting is not None:
@@ -291,16 +302,24 @@ class Link(Protocol):
 
     # Inside.
 
-    def _more(self) -> Deferred[None]:
+    def _more(self, tired: bool = False) -> Deferred[None]:
+        """Fires when there may be another event; for one who is `tired` in the next turn of the reactor."""
         self._waiting = Deferred()
+        self._served = 0
         if self._lost:
             waiting, self._waiting = self._waiting, None
             waiting.errback(Disconnected("connection lost"))
             return waiting
-        if self._paused and not self._choked:
+        if tired and self._turn is None:
+            self._turn = self.clock.callLater(0, self._next_turn)
+        elif self._paused and not (tired or self._choked):
             self._paused = False
             self._transport.resumeProducing()
         return self._waiting
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._wake()
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None

@@ -209,6 +209,10 @@ class Visit:
         self.transport.protocol.dataReceived(data)
         return self.heard()
 
+    def turns(self) -> None:
+        """Let the reactor come round until nothing waits for its next turn."""
+        self.clock.advance(0)
+
     def heard(self) -> bytes:
         """What the server said since it was asked last."""
         value: bytes = self.transport.value()

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from postoffice.interfaces import SpoolFailed
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.server.link import READ_AHEAD, Pace
+from postoffice.server.link import AT_ONCE, READ_AHEAD, Pace
 from postoffice.server.listener import Limits
 from tests.doubles import ScriptedPolicy
 from tests.server.support import INSIDE, OUTSIDE, Door, Visit
@@ -446,6 +446,7 @@ class Limiting(Conversation):
             visit.send(b"NOOP\r\n" * (READ_AHEAD // 6 + 10))
             self.assertEqual(visit.transport.producerState, "paused")
             resolving.callback(None)
+        visit.turns()
         self.assertEqual(visit.transport.producerState, "producing")
         self.assertEqual(visit.heard().count(b"250 2.0.0 OK"), READ_AHEAD // 6 + 10)
 
@@ -467,8 +468,46 @@ class Limiting(Conversation):
         self.assertEqual(visit.transport.producerState, "paused")
         self.assertLess(visit.link.engine.buffered, 2 * READ_AHEAD)
         visit.link.resumeProducing()
+        visit.turns()
         self.assertEqual(visit.transport.producerState, "producing")
         self.assertEqual(visit.link.engine.buffered, 0)
+
+    def test_A9_others_are_served_between_the_commands_of_one(self) -> None:
+        greedy, other = self.visit(), self.visit()
+        for visit in (greedy, other):
+            visit.play(BEGIN)
+        said = greedy.send(b"NOOP\r\n" * 1000)
+        self.assertEqual(said.count(b"250 "), AT_ONCE)
+        # What comes meanwhile waits with the rest.
+        self.assertEqual(greedy.send(b"NOOP\r\n"), b"")
+        self.assertEqual(other.send(b"NOOP\r\n")[:4], b"250 ")
+        greedy.turns()
+        self.assertEqual(greedy.heard().count(b"250 "), 1001 - AT_ONCE)
+
+    def test_A9_replies_are_not_gathered_without_end(self) -> None:
+        visit = self.visit()
+        visit.play(BEGIN)
+        writes: list[bytes] = []
+
+        def write(data: bytes) -> None:
+            # The buffer is full at once, and the client does not read.
+            writes.append(data)
+            visit.link.pauseProducing()
+
+        with mock.patch.object(visit.transport, "write", write):
+            visit.send(b"HELP\r\n" * 5000)
+            visit.turns()
+        self.assertEqual([each.count(b"214 ") for each in writes], [AT_ONCE])
+
+    def test_a_crowd_of_commands_that_is_hung_up(self) -> None:
+        visit = self.visit()
+        visit.play(BEGIN)
+        visit.send(b"NOOP\r\n" * 1000)
+        visit.link.readConnectionLost()
+        self.assertFalse(visit.closed)
+        visit.turns()
+        self.assertTrue(visit.closed)
+        self.assertEqual(visit.heard().count(b"250 "), 1000 - AT_ONCE)
 
     def test_a_closed_connection_that_is_not_read_is_cut(self) -> None:
         visit = self.visit()

@@ -1,0 +1,125 @@
+"""An office that root started, in a mount namespace with accounts, homes and mailboxes of its own.
+
+`/etc/passwd`, `/etc/group` and `/var/mail` are other ones for the service and whatever it starts; the tests
+see them at their places in the directory of the office. There are `ann` and `bob` with homes, `daemon` below
+min-uid, and `postie`, whom the service runs as.
+"""
+
+from __future__ import annotations
+
+import os
+import smtplib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.live.office import DOMAIN, OfficeCase, furnish, run, settings
+from tests.peers import HOST, Postoffice, passable
+from tests.support import need, need_root, program
+
+ANN, BOB, POSTIE = 62001, 62002, 62003
+MAIL = 8
+NOBODY = 65534
+
+LETTER = b"Subject: for users\r\n\r\nFrom here on\r\n"
+
+_ENTER = """
+set -e
+mount --make-rprivate /
+mount --bind "$1/etc/passwd" /etc/passwd
+mount --bind "$1/etc/group" /etc/group
+mount --bind "$1/varmail" /var/mail
+[ -z "$2" ] || mount -t tmpfs -o "size=$2,mode=2775,gid=8" tmpfs /var/mail
+shift 2
+exec "$@"
+"""
+
+
+class PrivilegedOffice(Postoffice):
+    """Started by root; it gives root up by itself. With `room`, mboxes lie on a disk of that size."""
+
+    room = ""
+
+    def command(self) -> Sequence[str | Path]:
+        enter = [program("unshare"), "--mount", "sh", "-c", _ENTER, "sh", self.directory, self.room]
+        return [*enter, *super().command()]
+
+
+class PrivilegedCase(OfficeCase):
+    """`directory / "office"` holds `etc`, `homes`, `varmail` and what every office has."""
+
+    def setUp(self) -> None:
+        need_root()
+        need("unshare")
+        super().setUp()
+        self.place = passable(self.directory / "office")
+        self.mail = self.place / "varmail"
+        self.mail.mkdir()
+        os.chown(self.mail, 0, MAIL)
+        self.mail.chmod(0o2775)
+        accounts = {"ann": ANN, "bob": BOB, "postie": POSTIE, "mail": MAIL, "daemon": 1}
+        (self.place / "etc").mkdir()
+        (self.place / "homes").mkdir(mode=0o755)
+        for name, number in accounts.items():
+            home = self.place / "homes" / name
+            home.mkdir(mode=0o755)
+            os.chown(home, number, number)
+        self.write(
+            "etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n"
+            + "".join(
+                f"{name}:x:{number}:{number}::{self.place}/homes/{name}:/bin/sh\n"
+                for name, number in accounts.items()
+            ),
+        )
+        self.write(
+            "etc/group",
+            f"root:x:0:\nnogroup:x:65534:\nextra:x:{ANN + 100}:ann\n"
+            + "".join(f"{name}:x:{number}:\n" for name, number in accounts.items()),
+        )
+
+    def write(self, name: str, text: str, owner: int = 0, mode: int = 0o644) -> None:
+        """A file in the office."""
+        path = self.place / name
+        path.write_text(text)
+        os.chown(path, owner, owner)
+        path.chmod(mode)
+
+    def started(self, *lines: str, office: type[Postoffice] = PrivilegedOffice) -> Postoffice:
+        """The office, running."""
+        furnish(self.place)
+        virtual = self.place / "mail"
+        os.chown(virtual, MAIL, MAIL)
+        kept = [
+            line
+            for line in settings(self.place)
+            if not line.startswith(("mailbox=", "spool=", "control=")) or "mailbox=mbox" in line
+        ]
+        own = [
+            "mailbox=mbox:/var/mail",
+            f"spool={self.place}/state/spool",
+            f"control={self.place}/run/control",
+            "user=postie",
+            "vuser=mail",
+        ]
+        running = office([*kept, *own, *lines], self.place, user=None)
+        self.addCleanup(running.stop)
+        return running
+
+    def send(self, office: Postoffice, *recipients: str, letter: bytes = LETTER) -> None:
+        """Hand a letter in."""
+        with smtplib.SMTP(HOST, office.port, timeout=30) as client:
+            self.assertEqual(client.sendmail(f"alice@{DOMAIN}", recipients, letter), {})
+
+    def nothing_waits(self, office: Postoffice) -> None:
+        """Wait until the queue is empty."""
+        self.eventually("the queue is empty", lambda: self.queue(office) == "", office)
+
+    def queue(self, office: Postoffice) -> str:
+        """What `mailq` lists, empty where that is nothing."""
+        listed = run(office, command="mailq").stdout.decode()
+        return "" if listed == "Mail queue is empty.\n" else listed
+
+    def owned(self, path: Path) -> tuple[int, int, int]:
+        """Owner, group and mode of a file."""
+        status = path.lstat()
+        return status.st_uid, status.st_gid, status.st_mode & 0o7777

@@ -1,0 +1,174 @@
+"""Mail of the machine's users, by a service that root started: who writes what, and as whom."""
+
+from __future__ import annotations
+
+import mailbox
+import os
+import signal
+from pathlib import Path
+
+from tests.live.office import DOMAIN, NAME, run
+from tests.live.privileged import ANN, BOB, MAIL, NOBODY, POSTIE, PrivilegedCase, PrivilegedOffice
+from tests.peers import Postoffice
+
+
+def status_of(process: int) -> dict[str, str]:
+    """What the kernel says of a process."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def children_of(process: int) -> list[int]:
+    """The processes it started."""
+    return list(map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split()))
+
+
+class Mailboxes(PrivilegedCase):
+    def test_mboxes_belong_to_the_users(self) -> None:
+        office = self.started()
+        self.send(office, "ann", f"bob@{NAME}", f"bob@{DOMAIN}")
+        self.nothing_waits(office)
+        self.assertEqual(self.owned(self.mail / "ann"), (ANN, MAIL, 0o660))
+        self.assertEqual(self.owned(self.mail / "bob"), (BOB, MAIL, 0o660))
+        self.assertEqual(sorted(os.listdir(self.mail)), ["ann", "bob"])
+        box = mailbox.mbox(self.mail / "ann")
+        self.addCleanup(box.close)
+        self.assertEqual([message["delivered-to"] for message in box], ["ann"])
+        self.assertEqual(self.owned(self.place / "mail" / DOMAIN / "bob" / "new")[:2], (MAIL, MAIL))
+
+    def test_D2_the_service_is_never_root(self) -> None:
+        office = self.started()
+        self.send(office, "ann")
+        self.nothing_waits(office)
+        assert office.process is not None
+        status = status_of(office.process.pid)
+        self.assertEqual(set(status["Uid"].split()), {str(POSTIE)})
+        self.assertEqual(set(status["Gid"].split()), {str(POSTIE)})
+        self.assertEqual(status["Groups"].split(), [str(POSTIE)])
+        self.assertEqual(status["CapEff"], "0" * 16)
+
+    def test_maildirs_in_homes(self) -> None:
+        office = self.started("mailbox=maildir:~/Maildir")
+        for _ in range(5):
+            self.send(office, "ann")
+        self.nothing_waits(office)
+        box = self.place / "homes/ann/Maildir"
+        self.assertEqual(self.owned(box), (ANN, ANN, 0o700))
+        letters = list((box / "new").iterdir())
+        self.assertEqual([self.owned(letter) for letter in letters], [(ANN, ANN, 0o600)] * 5)
+
+    def test_the_mail_of_root_and_of_accounts_below_min_uid(self) -> None:
+        office = self.started()
+        self.send(office, "root", "daemon")
+        self.nothing_waits(office)
+        self.assertEqual(os.listdir(self.mail), ["mail"])
+        self.assertEqual(self.owned(self.mail / "mail"), (MAIL, MAIL, 0o660))
+
+    def test_a_folder_that_nobody_may_write_to(self) -> None:
+        self.mail.chmod(0o755)
+        office = self.started()
+        self.send(office, "ann")
+        self.eventually("the queue says why", lambda: "Permission denied" in self.queue(office), office)
+        self.write("varmail/ann", "", ANN, 0o600)
+        self.assertEqual(run(office, "-bq").returncode, 0)
+        self.nothing_waits(office)
+        self.assertEqual(self.owned(self.mail / "ann"), (ANN, ANN, 0o600))
+
+
+class SmallDisk(PrivilegedOffice):
+    """Mboxes have little room."""
+
+    room = "64k"
+
+
+class FullDisk(PrivilegedCase):
+    def test_D3_a_full_disk_leaves_the_mbox_as_it_was(self) -> None:
+        office = self.started(office=SmallDisk)
+        self.send(office, "ann")
+        self.nothing_waits(office)
+        assert office.process is not None
+        path = Path(f"/proc/{office.process.pid}/root/var/mail/ann")
+        before = path.read_bytes()
+        self.send(office, "ann", letter=b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 1000)
+        self.eventually("the queue says why", lambda: "No space left" in self.queue(office), office)
+        self.assertEqual(path.read_bytes(), before)
+        self.assertEqual(os.listdir(path.parent), ["ann"])
+        self.send(office, "ann")
+        self.eventually("a small one fits", lambda: len(path.read_bytes()) > len(before), office)
+
+
+class Programs(PrivilegedCase):
+    def test_every_kind_of_forward(self) -> None:
+        home = self.place / "homes/ann"
+        facts = "id -u; id -G; cat /proc/self/status; ls /proc/self/fd | wc -l"
+        self.write("homes/ann/.forward", f'ann\nbob\n{home}/log\n"|({facts}) > {home}/said"\n', ANN)
+        office = self.started()
+        self.send(office, "ann")
+        self.nothing_waits(office)
+        self.assertEqual(sorted(os.listdir(self.mail)), ["ann", "bob"])
+        self.assertEqual(self.owned(home / "log"), (ANN, ANN, 0o600))
+        self.assertEqual(self.owned(home / "said"), (ANN, ANN, 0o600))
+        uid, groups, *status, files = (home / "said").read_text().splitlines()
+        self.assertEqual((uid, groups), (str(ANN), f"{ANN} {ANN + 100}"))
+        for line in ("NoNewPrivs:\t1", *(f"Cap{kind}:\t{'0' * 16}" for kind in ("Inh", "Prm", "Eff", "Amb"))):
+            self.assertIn(line, status)
+        # The three standard ones, and what `ls` opened.
+        self.assertEqual(files, "4")
+
+    def test_D4_a_forward_that_others_may_write_is_not_obeyed(self) -> None:
+        self.write("homes/ann/.forward", "bob\n", ANN, 0o664)
+        office = self.started()
+        self.send(office, "ann")
+        self.eventually("the log says why", lambda: "others may write to it" in office.log(), office)
+        (self.place / "homes/ann/.forward").chmod(0o644)
+        # What was found is kept for a second.
+        self.eventually(
+            "bob has the letter",
+            lambda: run(office, "-bq").returncode == 0 and self.queue(office) == "",
+            office,
+        )
+        self.assertEqual(os.listdir(self.mail), ["bob"])
+
+    def test_aliases_of_the_system_act_as_nobody(self) -> None:
+        place = self.place / "open"
+        place.mkdir()
+        place.chmod(0o777)
+        self.write("aliases", f'all: {place}/log, "|id -un > {place}/said"\n')
+        office = self.started()
+        self.send(office, "all")
+        self.nothing_waits(office)
+        self.assertEqual((place / "said").read_text(), "nobody\n")
+        self.assertEqual(self.owned(place / "log"), (NOBODY, NOBODY, 0o600))
+
+
+class Crashes(PrivilegedCase):
+    def supervisor(self, office: Postoffice) -> int:
+        """The process that keeps the helper running."""
+        assert office.process is not None
+        (found,) = children_of(office.process.pid)
+        return found
+
+    def test_a_helper_that_was_killed_is_back(self) -> None:
+        office = self.started()
+        supervisor = self.supervisor(office)
+        self.eventually("there is a helper", lambda: children_of(supervisor), office)
+        (helper,) = children_of(supervisor)
+        self.assertEqual(status_of(helper)["Uid"].split()[0], "0")
+        os.kill(helper, signal.SIGKILL)
+        self.eventually("another one", lambda: children_of(supervisor) not in ([], [helper]), office)
+        self.send(office, "ann")
+        self.nothing_waits(office)
+        self.eventually(
+            "the log says so",
+            lambda: "the helper ended (signal 9) and was started again" in office.log(),
+            office,
+        )
+
+    def test_all_end_with_the_service(self) -> None:
+        office = self.started()
+        supervisor = self.supervisor(office)
+        self.eventually("there is a helper", lambda: children_of(supervisor), office)
+        (helper,) = children_of(supervisor)
+        office.kill()
+        for process in (helper, supervisor):
+            self.eventually("it ends", lambda number=process: not Path(f"/proc/{number}").exists(), office)

@@ -233,6 +233,7 @@ class Office(MultiService):
         await self._together(
             self.parts.remote.stop(),
             self.parts.local.stop(),
+            self.parts.lmtp.stop(),
             Deferred.fromCoroutine(self.parts.identities.stop()),
         )
 

@@ -787,7 +787,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C5_any_mailbox_of_ours",
         "postoffice/directory/lookup.py",
-        "case Mailbox(owner=owner) if owner.lower() == login.lower():",
+        "case Mailbox(owner=owner) | Lmtp(owner=owner) if owner.lower() == login.lower():",
         "case Mailbox():",
         "tests.directory.test_lookup.OwnerTests.test_C5_own_address",
     ),

@@ -22,6 +22,7 @@ from postoffice.config.places import LogTarget
 from postoffice.config.settings import Settings
 from postoffice.delivery.helper_process import HelperProcess
 from postoffice.delivery.identities import HelpedHomes, Identities
+from postoffice.delivery.lmtp import LmtpDelivery
 from postoffice.delivery.local import LocalDelivery
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
 from postoffice.directory.accounts import Account as MailAccount
@@ -33,7 +34,7 @@ from postoffice.interfaces import (
     IJournal,
     ISpool,
 )
-from postoffice.mail.destination import Command, File, Mailbox, Remote
+from postoffice.mail.destination import Command, File, Lmtp, Mailbox, Remote
 from postoffice.mail.greylist import Bounds
 from postoffice.policy.access import AccessFiles
 from postoffice.policy.greylist_store import GreylistStore
@@ -95,6 +96,7 @@ class Parts:
     throttle: Throttle
     remote: RemoteDelivery
     local: LocalDelivery
+    lmtp: LmtpDelivery
     identities: Identities
     helper: HelperProcess
     scheduler: Scheduler
@@ -137,10 +139,11 @@ def make_parts(
     )
     alone = account.name if privileged else None
     local = make_local(settings, host, alone, in_thread, identities, reactor)
+    lmtp = LmtpDelivery(reactor, host)
     scheduler = Scheduler(
         spool,
         registry.directory,
-        {Remote: remote, Mailbox: local, File: local, Command: local},
+        {Remote: remote, Mailbox: local, File: local, Command: local, Lmtp: lmtp},
         journal,
         queue_settings(settings, host),
         reactor,
@@ -162,6 +165,7 @@ def make_parts(
         throttle=Throttle(reactor.seconds),
         remote=remote,
         local=local,
+        lmtp=lmtp,
         identities=identities,
         helper=helper,
         scheduler=scheduler,
@@ -182,6 +186,7 @@ def adapt_parts(parts: Parts, settings: Settings, host: str, directory: Director
     parts.remote.adapt(remote_settings(settings, host))
     own = parts.account.name if parts.helper.privileged else None
     parts.local.adapt(local_delivery_settings(settings, host, own))
+    parts.lmtp.adapt(host)
     parts.scheduler.adapt(directory, queue_settings(settings, host))
     parts.access.adapt(*settings.access)
     parts.rates.adapt(settings.rate)

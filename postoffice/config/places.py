@@ -51,10 +51,11 @@ class MailboxRule:
     """Where mailboxes lie. `template` may hold `%u` (user), `%d` (domain) and `%%`.
 
     An `mbox` template is the directory that holds a file for each user; a `maildir` template is the
-    Maildir itself, and may begin with `~/` for the user's home.
+    Maildir itself, and may begin with `~/` for the user's home. That of `lmtp` is the path of a socket, or
+    `host:port`.
     """
 
-    kind: Literal["mbox", "maildir"]
+    kind: Literal["mbox", "maildir", "lmtp"]
     template: str
 
 
@@ -165,9 +166,11 @@ def _trusted(text: str) -> str:
 def _mailbox(text: str, virtual: bool) -> MailboxRule:
     kind, colon, template = text.partition(":")
     if kind == "lmtp" and colon:
-        raise ValueError("lmtp is not yet available; use mbox:DIR or maildir:PATH")
+        return MailboxRule("lmtp", _lmtp(template))
     if kind not in ("mbox", "maildir") or not template:
-        raise ValueError(f"{text!r} is not a kind of mailbox; use mbox:DIR or maildir:PATH")
+        raise ValueError(
+            f"{text!r} is not a kind of mailbox; use mbox:DIR, maildir:PATH, lmtp:/socket or lmtp:host:port"
+        )
     for sign in _PERCENT.findall(template):
         if sign not in ("u", "d", "%"):
             raise ValueError(f"%{sign} means nothing; use %u for the user and %d for the domain")
@@ -182,6 +185,15 @@ def _mailbox(text: str, virtual: bool) -> MailboxRule:
         raise ValueError(f"all users would share {template!r}; put %u into it")
     place = template.rstrip("/") if homely else path(template)
     return MailboxRule("mbox" if kind == "mbox" else "maildir", place)
+
+
+def _lmtp(text: str) -> str:
+    if text.startswith("/"):
+        return path(text)
+    host, colon, number = text.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        raise ValueError(f"{text!r} is not a place that takes LMTP; use lmtp:/socket or lmtp:host:port")
+    return f"{_host(host)}:{port(number)}"
 
 
 def _system_mailbox(text: str) -> MailboxRule:
@@ -281,8 +293,9 @@ SERVE = _listen_or(None)
 NAME_SERVER = Kind("ip[:port]", _name_server)
 RELAY_HOST = Kind("host, host:port, [host], [ip]:port", _relay_host)
 TRUSTED = Kind("host or [ip]", _trusted)
-MAILBOX = Kind("mbox:DIR or maildir:PATH", _system_mailbox)
-VIRTUAL_MAILBOX = Kind("mbox:DIR or maildir:PATH", _virtual_mailbox)
+_KINDS = "mbox:DIR, maildir:PATH, lmtp:/socket or lmtp:host:port"
+MAILBOX = Kind(_KINDS, _system_mailbox)
+VIRTUAL_MAILBOX = Kind(_KINDS, _virtual_mailbox)
 LOG = Kind("[json:]syslog, stderr, journal or /file", _log)
 ROUTE = Kind("[from:]domain:host[:port]", _route)
 FILTER = Kind("ADDRESS[,name=value...]", _filter)

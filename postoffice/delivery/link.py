@@ -73,23 +73,33 @@ class Keeper(Shape):
         """The connection does not exist any more."""
 
 
+Dial = Callable[[ClientFactory, float], IConnector]
+"""Connects a factory within so many seconds."""
+
+
 class _Transport(ITCPTransport, IConsumer):
     """What a TCP connection of Twisted provides."""
 
 
 @implementer(IPushProducer)
 class Link(Protocol):
-    """A session with the host at `target`, begun at `since` (reactor seconds)."""
+    """A session with the host at `target`, begun at `since` (reactor seconds).
+
+    With `lmtp` it is one by LMTP (RFC 2033), and that is how to get there.
+    """
 
     transport: _Transport
 
-    def __init__(self, reactor: Reactor, target: Target, name: str, keeper: Keeper) -> None:
+    def __init__(
+        self, reactor: Reactor, target: Target, name: str, keeper: Keeper, lmtp: Dial | None = None
+    ) -> None:
         self.target = target
         self.since = reactor.seconds()
         self._connector: IConnector | None = None
         self._ready: Deferred[Link] | None = None
         self._reactor = reactor
-        self._engine = ClientEngine(name, str(target))
+        self._engine = ClientEngine(name, str(target), lmtp is not None)
+        self._dial = lmtp
         self._keeper = keeper
         self._content: IContent | None = None
         self._result: Deferred[Finished] | None = None
@@ -111,8 +121,11 @@ class Link(Protocol):
         cannot be reached, went away, or speaks nonsense.
         """
         ready = self._ready = Deferred(self._cancelled)
-        target = self.target
-        self._connector = self._reactor.connectTCP(target.ip, target.port, _LinkFactory(self), timeout)
+        target, factory = self.target, _LinkFactory(self)
+        if self._dial is not None:
+            self._connector = self._dial(factory, timeout)
+        else:
+            self._connector = self._reactor.connectTCP(target.ip, target.port, factory, timeout)
         return ready
 
     def failed(self, reason: Failure) -> None:
@@ -153,7 +166,8 @@ class Link(Protocol):
         self.transport.abortConnection()
 
     def connectionMade(self) -> None:
-        self.transport.setTcpNoDelay(True)
+        if self.target.port:
+            self.transport.setTcpNoDelay(True)
         self._watch()
 
     def dataReceived(self, data: bytes) -> None:

@@ -14,9 +14,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 
 from postoffice.delivery.link import Link, Reactor
-from postoffice.mail.destination import Remote
+from postoffice.mail.destination import Lmtp, Remote
 
 _SWEEP = 1.0
+
+Route = Remote | Lmtp
 
 
 class Pool:
@@ -27,17 +29,17 @@ class Pool:
         self._idle = idle
         self._cached = cached
         self._life = life
-        self._resting: dict[Link, tuple[Remote, float]] = {}
-        self._by_route: dict[Remote, list[Link]] = {}
-        self._routes: dict[Link, Remote] = {}
+        self._resting: dict[Link, tuple[Route, float]] = {}
+        self._by_route: dict[Route, list[Link]] = {}
+        self._routes: dict[Link, Route] = {}
         self._sweeper: IDelayedCall | None = None
         self._stopped: Deferred[None] | None = None
 
-    def add(self, link: Link, route: Remote) -> None:
+    def add(self, link: Link, route: Route) -> None:
         """A link that is about to connect, for `route`."""
         self._routes[link] = route
 
-    def take(self, route: Remote) -> Link | None:
+    def take(self, route: Route) -> Link | None:
         """The link that was last used for this destination and has nothing to do now."""
         links = self._by_route.get(route)
         if not links:
@@ -49,7 +51,7 @@ class Pool:
         link.leave()
         return self.take(route)
 
-    def take_at(self, ip: str, port: int, route: Remote) -> Link | None:
+    def take_at(self, ip: str, port: int, route: Route) -> Link | None:
         """A link to this address that has nothing to do, whatever it was for; from now on for `route`."""
         for link in reversed(self._resting):
             if link.target.ip == ip and link.target.port == port and link.usable:

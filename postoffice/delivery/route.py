@@ -32,14 +32,16 @@ _Answer = tuple[str, ...] | NoSuchDomain | ResolverFailure
 
 @frozen
 class Target:
-    """An address to connect to, and the host name it belongs to."""
+    """An address to connect to, and the host name it belongs to; the path of a socket is both, at port 0."""
 
     host: str
     ip: str
     port: int
 
     def __str__(self) -> str:
-        """How outcomes name it: `host[ip]:port`, `[ip]:port` where there was no name."""
+        """How outcomes name it: `host[ip]:port`, `[ip]:port` where there was no name, `/path`."""
+        if not self.port:
+            return self.host
         return f"{'' if self.host[0] == '[' else self.host}[{self.ip}]:{self.port}"
 
 

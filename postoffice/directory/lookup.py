@@ -26,6 +26,7 @@ from postoffice.mail.destination import (
     Explanation,
     File,
     Fixed,
+    Lmtp,
     Mailbox,
     Remote,
     Step,
@@ -126,7 +127,7 @@ class Directory:
         try:
             async for found in self._expansion(forwards=False).copies(address, place):
                 match found.copy.destination:
-                    case Mailbox(owner=owner) if owner.lower() == login.lower():
+                    case Mailbox(owner=owner) | Lmtp(owner=owner) if owner.lower() == login.lower():
                         return True
         except Unreadable as error:
             raise _unknown(error) from None

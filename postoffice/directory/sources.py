@@ -22,7 +22,7 @@ from postoffice.directory.personal import PersonalFiles
 from postoffice.directory.targets import Target
 from postoffice.directory.usermap import Match, Personal, TheUser, UserMap
 from postoffice.mail.address import Address
-from postoffice.mail.destination import Mailbox
+from postoffice.mail.destination import Lmtp, Mailbox
 from postoffice.watched import Unreadable, Watch, Watched
 
 # Whom files and commands act as that no user asked for.
@@ -40,7 +40,7 @@ class User:
     `address` means this user whatever else there is; where it is None, the address asked for does.
     """
 
-    mailbox: Mailbox
+    mailbox: Mailbox | Lmtp
     account: str | None = None
     address: Address | None = None
 

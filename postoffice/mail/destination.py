@@ -26,6 +26,17 @@ class Mailbox:
 
 
 @frozen
+class Lmtp:
+    """The mailbox of `owner` in another program, which takes letters by LMTP at `place`.
+
+    That is the path of a socket or `host:port`; letters for several owners go there together.
+    """
+
+    place: str
+    owner: str = field(eq=False)
+
+
+@frozen
 class Remote:
     """Another host: `domain` is looked up by MX, then address, unless `direct`.
 
@@ -55,7 +66,7 @@ class Command:
     extension: str = ""
 
 
-Destination = Mailbox | Remote | File | Command
+Destination = Mailbox | Lmtp | Remote | File | Command
 
 
 def where_to(destination: Destination | None) -> str:
@@ -63,6 +74,8 @@ def where_to(destination: Destination | None) -> str:
     match destination:
         case Mailbox(kind=kind, path=where):
             return printable(f"{kind} {where}")
+        case Lmtp(place=place):
+            return printable(f"lmtp {place}")
         case Remote(domain=domain):
             return printable(f"smtp {domain}")
         case File(path=where):

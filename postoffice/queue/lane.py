@@ -14,7 +14,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
 from postoffice.interfaces import IContent
-from postoffice.mail.destination import Command, Destination, File, Mailbox, Remote
+from postoffice.mail.destination import Command, Destination, File, Lmtp, Mailbox, Remote
 from postoffice.mail.envelope import Claim, Recipient
 from postoffice.mail.outcome import Outcome, Postponed
 
@@ -168,5 +168,5 @@ def _width(destination: Destination) -> int:
             return _REMOTE
         case Mailbox(kind="mbox") | File():
             return _MBOX
-        case Mailbox() | Command():
+        case Mailbox() | Command() | Lmtp():
             return _MAILDIR

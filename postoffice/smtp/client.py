@@ -24,6 +24,9 @@ does one that needs SMTPUTF8 (RFC 6531 section 3.2) at a host without. One with 
 without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on unharmed, while a conversion would break
 signatures and a refusal would lose the letter.
 
+With `lmtp` the host is asked for local delivery (RFC 2033): it is greeted by LHLO alone, and behind the
+content it answers for each recipient it had accepted, in their order.
+
 Errors: none but `AssertionError`, when methods are called out of turn.
 """
 
@@ -90,11 +93,12 @@ class ClientEngine:
     offers, by upper-case keyword, with their parameters as text.
     """
 
-    def __init__(self, name: str, where: str = "") -> None:
+    def __init__(self, name: str, where: str = "", lmtp: bool = False) -> None:
         self.extensions: dict[str, str] = {}
         self._limits: dict[str, int] = {}
         self._name = name.encode("ascii", "replace")
         self._where = where
+        self._lmtp = lmtp
         self._buffer = AnswerBuffer()
         self._events: deque[Event] = deque()
         self._out: list[bytes] = []
@@ -194,7 +198,8 @@ class ClientEngine:
         """What ends the content."""
         assert self._encoder is not None, "end() out of turn"
         end, self._encoder = self._encoder.end(), None
-        self._pending.append("end of data")
+        # With LMTP each recipient has an answer of its own.
+        self._pending.extend(["end of data"] * (len(self._current().accepted) if self._lmtp else 1))
         return end
 
     def quit(self) -> bytes:
@@ -289,12 +294,12 @@ class ClientEngine:
 
     def _on_greeting(self, answer: Answer) -> None:
         if answer.code == 220:
-            self._send("EHLO", b"EHLO %b\r\n" % self._name)
+            self._send("EHLO", b"%b %b\r\n" % (b"LHLO" if self._lmtp else b"EHLO", self._name))
         else:
             self._break(answer.reply())
 
     def _on_ehlo(self, answer: Answer) -> None:
-        if answer.code >= 500:
+        if answer.code >= 500 and not self._lmtp:
             self._send("HELO", b"HELO %b\r\n" % self._name)
             return
         if answer.code < 300:
@@ -348,6 +353,9 @@ class ClientEngine:
             self._break(_unexpected(answer, "DATA"))
         elif answer.code != 354:
             self._settle(Postponed(answer.reply(), self._where))
+        elif self._lmtp and not transaction.accepted:
+            # Behind the end there would be no answer at all.
+            self._break(_unexpected(answer, "DATA"))
         elif transaction.mail_taken and transaction.accepted:
             self._encoder = Encoder()
             self._events.append(Proceed())
@@ -356,6 +364,12 @@ class ClientEngine:
 
     def _on_end_of_data(self, answer: Answer) -> None:
         self._left_over = False
+        if self._lmtp and (accepted := self._current().accepted):
+            at = accepted.pop(0)
+            self._current().outcomes[at] = outcome_of(answer.reply(), self._where)
+            if not accepted:
+                self._finish(self._current())
+            return
         if self._current().accepted:
             outcome = outcome_of(answer.reply(), self._where)
             if type(outcome) is Delivered and "DSN" in self.extensions:

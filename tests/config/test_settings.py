@@ -171,6 +171,9 @@ class Values(SynchronousTestCase):
                 "mailbox=maildir:~/Maildir/": MailboxRule("maildir", "~/Maildir"),
                 "mailbox=maildir:/m/%u": MailboxRule("maildir", "/m/%u"),
                 "mailbox=mbox:/m": MailboxRule("mbox", "/m"),
+                "mailbox=lmtp:/run/lmtp": MailboxRule("lmtp", "/run/lmtp"),
+                "mailbox=lmtp:[::1]:24": MailboxRule("lmtp", "::1:24"),
+                "vmailbox=lmtp:imap.example:24": MailboxRule("lmtp", "imap.example:24"),
                 "vmailbox=maildir:/m/%d/%u": MailboxRule("maildir", "/m/%d/%u"),
                 "log=stderr": (LogTarget("stderr"),),
                 "log=json:/var/log/x": (LogTarget("file", "/var/log/x", True),),
@@ -283,7 +286,9 @@ class Errors(SynchronousTestCase):
             "user=a b",
             "user=../x",
             "hostname=a_b c",
-            "mailbox=lmtp:/x",
+            "mailbox=lmtp:x",
+            "mailbox=lmtp:",
+            "mailbox=lmtp:host:99999",
             "mailbox=/x",
             "mailbox=mbox:",
             "mailbox=mbox:~/x",
@@ -356,7 +361,7 @@ class Errors(SynchronousTestCase):
         self.assertEqual(self.problem("relayhost=x"), "unknown option; the nearest known one is relay-host")
         self.assertEqual(self.problem("BLACKLST=x"), "unknown option; the nearest known one is blacklist")
         self.assertEqual(self.problem("zzz"), "unknown option; -bt lists those there are")
-        self.assertIn("not yet available", self.problem("vmailbox=lmtp:/x"))
+        self.assertIn("use lmtp:/socket or lmtp:host:port", self.problem("vmailbox=lmtp:x"))
         self.assertIn("malformed folder path", self.problem("spam=folder:a/b"))
 
     def test_all_at_once_in_order(self) -> None:

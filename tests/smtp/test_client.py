@@ -597,3 +597,53 @@ class EncoderTests(SynchronousTestCase):
             self.assertEqual(self.encode(*[content[at : at + 1] for at in range(len(content))]), wire)
             for cut in range(len(content) + 1):
                 self.assertEqual(self.encode(content[:cut], content[cut:]), wire)
+
+
+class LocalDelivery(SynchronousTestCase):
+    """LMTP: an answer for each recipient."""
+
+    def talk(self, recipients: int = 3) -> Talk:
+        talk = Talk()
+        talk.engine = ClientEngine("me.test", WHERE, lmtp=True)
+        self.assertEqual(talk.hear(b"220 mx.test LMTP\r\n"), b"LHLO me.test\r\n")
+        talk.hear(EHLO)
+        talk.events.clear()
+        talk.engine.begin(envelope(recipients), 4)
+        return talk
+
+    def outcomes(self, talk: Talk) -> list[str]:
+        (finished,) = [event for event in talk.events if isinstance(event, Finished)]
+        return [f"{type(outcome).__name__} {outcome.reply.code}" for outcome in finished.outcomes]
+
+    def test_each_recipient_has_an_answer(self) -> None:
+        for pieces in (1, 3):
+            talk = self.talk()
+            talk.hear(OK * 2 + b"550 5.1.1 nobody\r\n" + OK + b"354 go\r\n")
+            answers = [b"452 4.2.2 full\r\n", OK]
+            for answer in [b"".join(answers)] if pieces == 1 else answers:
+                talk.hear(answer)
+            self.assertEqual(self.outcomes(talk), ["Postponed 452", "Failed 550", "Delivered 250"])
+            self.assertTrue(talk.engine.reusable)
+
+    def test_lost_between_the_answers(self) -> None:
+        talk = self.talk(2)
+        talk.hear(OK * 3 + b"354 go\r\n" + OK)
+        talk.engine.lost(Reply(442, (4, 2), "gone"))
+        talk.look()
+        self.assertEqual(self.outcomes(talk), ["Delivered 250", "Postponed 442"])
+
+    def test_nobody_is_left(self) -> None:
+        talk = self.talk(1)
+        talk.hear(OK + b"550 5.1.1 nobody\r\n503 5.5.1 no recipients\r\n")
+        self.assertEqual(self.outcomes(talk), ["Failed 550"])
+        talk = self.talk(1)
+        talk.hear(OK + b"550 5.1.1 nobody\r\n354 go\r\n")
+        self.assertEqual(self.outcomes(talk), ["Failed 550"])
+        self.assertFalse(talk.engine.reusable)
+
+    def test_a_host_that_does_not_know_it(self) -> None:
+        talk = Talk()
+        talk.engine = ClientEngine("me.test", WHERE, lmtp=True)
+        talk.hear(b"220 mx.test ESMTP\r\n")
+        self.assertEqual(talk.hear(b"502 5.5.1 what\r\n"), b"")
+        self.assertIsInstance(talk.events[-1], Broken)

@@ -46,19 +46,19 @@ class Hostile(SynchronousTestCase):
         self.assertLess(calls, BUDGET)
         return result
 
-    def test_pointer_cycles(self) -> None:
+    def test_A10_pointer_cycles(self) -> None:
         here = len(raw())
         for pointer in (here, here + 1, here + 2, 0x3FFF):
             name = struct.pack("!H", 0xC000 | pointer)
             self.assertIsNone(self.bounded(raw(record(name, 15, b"\0\1" + name))))
 
-    def test_pointer_chains(self) -> None:
+    def test_A10_pointer_chains(self) -> None:
         start = len(raw()) + 12
         chain = b"".join(struct.pack("!H", 0xC000 | (start + 2 * i - 2 if i else 12)) for i in range(8000))
         last = struct.pack("!H", 0xC000 | min(start + len(chain) - 2, 0x3FFF))
         self.bounded(raw(record(b"\xc0\x0c", 999, chain), *[record(last, 15, b"\0\1" + last)] * 300))
 
-    def test_names_of_many_labels(self) -> None:
+    def test_A10_names_of_many_labels(self) -> None:
         deep = b"\1a" * 120 + b"\xc0\x0c"
         self.bounded(raw(*[record(deep, 15, b"\0\1" + deep)] * 250))
         self.bounded(
@@ -67,35 +67,35 @@ class Hostile(SynchronousTestCase):
         soa = record(deep, 6, deep + deep + b"\0" * 20)
         self.bounded(raw(*[soa] * 80, count=0, authority=80))
 
-    def test_a_thousand_exchangers(self) -> None:
+    def test_A10_a_thousand_exchangers(self) -> None:
         found = self.bounded(reply(QUERY, [f"example 60 MX {i} m{i}.example." for i in range(1000)]))
         assert isinstance(found, Found)
         self.assertEqual(len(found.values), 100)
 
-    def test_large_text(self) -> None:
+    def test_A10_large_text(self) -> None:
         strings = record(b"\xc0\x0c", 16, b"\0" * 60000)
         mx = record(b"\xc0\x0c", 15, b"\0\1" + b"\1m\0")
         found = self.bounded(raw(strings, mx))
         self.assertEqual(found, Found((MailExchanger(1, "m"),), 60))
 
-    def test_counts_that_lie(self) -> None:
+    def test_A10_counts_that_lie(self) -> None:
         self.assertIsNone(self.bounded(raw(count=65535)))
         self.assertIsNone(self.bounded(raw(count=1)))
 
-    def test_many_types_and_classes(self) -> None:
+    def test_A10_many_types_and_classes(self) -> None:
         records = [record(b"\xc0\x0c", 300 + i, b"x" * 20, i) for i in range(1000)]
         self.assertEqual(self.bounded(raw(*records[:100])), Found((), 0))
         # The rest is not read, and might have been the answer.
         self.assertIsNone(self.bounded(raw(*records)))
 
-    def test_opcode(self) -> None:
+    def test_A10_opcode(self) -> None:
         wire = bytearray(raw())
         wire[2] |= 0x28
         self.assertIsNone(self.bounded(bytes(wire)))
 
     @given(st.binary(max_size=600))
     @settings(deadline=None)
-    def test_any_bytes(self, data: bytes) -> None:
+    def test_A10_any_bytes(self, data: bytes) -> None:
         for wire in (data, raw(data, count=3), raw(record(b"\xc0\x0c", 15, data))):
             if is_reply(QUERY, wire):
                 try:
@@ -105,7 +105,7 @@ class Hostile(SynchronousTestCase):
 
     @given(st.data())
     @settings(deadline=None)
-    def test_one_octet_changed(self, data: st.DataObject) -> None:
+    def test_A10_one_octet_changed(self, data: st.DataObject) -> None:
         wire = bytearray(reply(QUERY, ["example 60 CNAME x.example.", "x.example 60 MX 1 m.example."], [SOA]))
         wire[data.draw(st.integers(0, len(wire) - 1))] = data.draw(st.integers(0, 255))
         try:

@@ -136,7 +136,7 @@ class Answers(Tests):
         self.serve({})
         self.assertEqual(self.exchangers("mail.lan"), ())
 
-    def test_wildcard_private_addresses_are_bounded(self) -> None:
+    def test_A10_wildcard_private_addresses_are_bounded(self) -> None:
         self.serve({"w.example A": [f"w.example 9 A 10.0.{i}.1" for i in range(250)]})
         self.assertEqual(len(self.addresses("w.example")), 64)
 
@@ -166,7 +166,7 @@ class Aliases(Tests):
         self.network.settle()
         self.failureResultOf(asked, NoSuchDomain)
 
-    def test_loops_end(self) -> None:
+    def test_A10_loops_end(self) -> None:
         loop = ["x.example 9 CNAME y.example.", "y.example 9 CNAME x.example."]
         self.serve({"x.example CNAME": loop, "y.example CNAME": loop})
         self.assertIn("CNAME", self.failure("x.example"))
@@ -218,7 +218,7 @@ class Reverse(Tests):
         self.assertIsNone(self.reverse("192.0.2.6"))
         self.assertIsNone(self.reverse("no address"))
 
-    def test_hostile_names_are_passed_over(self) -> None:
+    def test_A10_hostile_names_are_passed_over(self) -> None:
         pointer = "7.2.0.192.in-addr.arpa"
         names = ["a\\013\\010Subject:.example", "\\036\\040id\\041.example", "a|b.example", "<i>.example"]
         records: dict[str, Sequence[str]] = {f"{name} A": [f"{name} 9 A 192.0.2.7"] for name in names}
@@ -226,7 +226,7 @@ class Reverse(Tests):
         self.assertIsNone(self.reverse("192.0.2.7"))
         self.assertEqual(len(self.network.queries), 1)
 
-    def test_many_names_are_not_all_asked(self) -> None:
+    def test_A10_many_names_are_not_all_asked(self) -> None:
         pointer = "7.2.0.192.in-addr.arpa"
         self.serve({f"{pointer} PTR": [f"{pointer} 9 PTR n{i}.example." for i in range(90)]})
         self.assertIsNone(self.reverse("192.0.2.7"))
@@ -255,7 +255,7 @@ class Lists(Tests):
         self.assertEqual(self.values(self.resolver.listing("not a name.." * 40)), ())
         self.assertEqual(len(self.network.queries), 3)
 
-    def test_texts_are_bounded(self) -> None:
+    def test_A10_texts_are_bounded(self) -> None:
         name = self.NAME
         long = " ".join(['"' + "x" * 250 + '"'] * 100)
         self.serve({f"{name} TXT": [f"{name} 9 TXT {long}"] + [f'{name} 9 TXT "{n}"' for n in range(90)]})
@@ -363,7 +363,7 @@ class Servers(Tests):
         self.network.settle()
         self.assertEqual(self.successResultOf(asked), EXCHANGERS)
 
-    def test_a_chain_of_slow_answers_is_bounded(self) -> None:
+    def test_A10_a_chain_of_slow_answers_is_bounded(self) -> None:
         def slowly(query: bytes) -> Sequence[bytes]:
             name = dns.message.from_wire(query).question[0].name.to_text(omit_final_dot=True)
             port = self.network.ports[-1]
@@ -426,7 +426,7 @@ class Servers(Tests):
 class Forgery(Tests):
     """A10: what does not belong to the query is not taken."""
 
-    def test_strangers_datagrams_are_ignored(self) -> None:
+    def test_A10_strangers_datagrams_are_ignored(self) -> None:
         def serve(query: bytes) -> Sequence[bytes]:
             good = reply(query, MX)
             evil = reply(query, ["example 9 MX 1 evil.example."])
@@ -437,7 +437,7 @@ class Forgery(Tests):
         self.network.servers[ONE] = serve
         self.assertEqual(self.exchangers(), EXCHANGERS)
 
-    def test_other_addresses_are_ignored(self) -> None:
+    def test_A10_other_addresses_are_ignored(self) -> None:
         evil: list[bytes] = []
         self.network.servers[ONE] = lambda query: evil.append(reply(query, ["example 9 MX 1 evil."])) or ()
         asked = self.resolver.exchangers("example")
@@ -445,14 +445,14 @@ class Forgery(Tests):
         self.assertNoResult(asked)
         asked.addErrback(lambda _: None)
 
-    def test_ids_are_random_and_each_query_has_its_socket(self) -> None:
+    def test_A10_ids_are_random_and_each_query_has_its_socket(self) -> None:
         for i in range(50):
             self.resolver.exchangers(f"n{i}.example").addErrback(lambda _: None)
         self.assertEqual(len(set(self.network.ids)), 50)
         self.assertEqual(len(self.network.ports), 50)
         self.assertNotEqual(self.network.ids, sorted(self.network.ids))
 
-    def test_guessing_leads_to_tcp(self) -> None:
+    def test_A10_guessing_leads_to_tcp(self) -> None:
         self.network.servers[ONE] = lambda query: [b"\0" * 40] * 20
         self.resolver.exchangers("example").addErrback(lambda _: None)
         self.network.settle()

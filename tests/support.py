@@ -33,6 +33,7 @@ SEARCH = os.pathsep.join(
 
 PACKAGES = {
     "curl": "curl",
+    "dovecot": "dovecot-lmtpd",
     "exim4": "exim4-daemon-light",
     "git": "git",
     "git-send-email": "git-email",

@@ -23,6 +23,7 @@ from postoffice.mail.reply import legible, printable
 _BLOCK = re.compile(rb"(?>(?:[!-9;-~]++[ \t]*+:[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*))*)")
 _NAME = re.compile(rb"^([!-9;-~]++)[ \t]*+:", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
+_MARKS = re.compile(r'[()<>\\;"]')
 
 
 @frozen
@@ -73,7 +74,7 @@ def date(seconds: int) -> str:
 
 def _comment(text: str) -> str:
     """Text that can stand inside a comment or as a clause value: no parentheses, quotes or controls."""
-    return printable(text, 255).translate({ord(mark): "?" for mark in '()<>\\;"'})
+    return _MARKS.sub("?", printable(text, 255))
 
 
 def received(client: Client, host: str, letter_id: str, envelope: Envelope, now: float) -> bytes:

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, Protocol
 
 from attrs import frozen
@@ -48,8 +49,16 @@ Format = Callable[[Record], str]
 
 def as_text(record: Record) -> str:
     """A line with the time in front, for terminals and files."""
-    when = datetime.fromtimestamp(record.when, UTC).astimezone()
-    return f"{when:%Y-%m-%dT%H:%M:%S.%f%z} {record.level} {record.text}\n"
+    seconds, fraction = divmod(round(record.when * 1_000_000), 1_000_000)
+    when, zone = _local(seconds)
+    return f"{when}.{fraction:06d}{zone} {record.level} {record.text}\n"
+
+
+@lru_cache(maxsize=8)
+def _local(seconds: int) -> tuple[str, str]:
+    """A second in this machine's time zone, and its offset; kept, since many lines share one."""
+    when = datetime.fromtimestamp(seconds, UTC).astimezone()
+    return f"{when:%Y-%m-%dT%H:%M:%S}", f"{when:%z}"
 
 
 def as_json(record: Record) -> str:

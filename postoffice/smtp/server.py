@@ -120,9 +120,10 @@ class ServerEngine:
         self._require_helo = require_helo
         self._lenient_order = lenient_order
         self._lines = LineBuffer(AUTH_LIMIT)
-        self._decoder = ContentDecoder()
-        self._chunks = ChunkDecoder()
-        self._chunk = _Chunk(0, False, Phase.OPEN, None)
+        # Made when content begins, which in many a session it never does.
+        self._decoder: ContentDecoder
+        self._chunks: ChunkDecoder
+        self._chunk: _Chunk
         self._phase = Phase.CONNECTED
         self._first = True
         self._secured = False

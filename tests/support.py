@@ -27,12 +27,16 @@ UNPACKED = "/usr/local/lib/postoffice-tests"
 SEARCH = os.pathsep.join(
     [
         os.environ.get("PATH", os.defpath),
-        *("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core", f"{UNPACKED}/usr/sbin"),
+        *("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/git-core"),
+        *(f"{UNPACKED}/usr/sbin", f"{UNPACKED}/python/bin"),
     ]
 )
 
 PACKAGES = {
+    "clamav-milter": "clamav-milter",
+    "clamd": "clamav-daemon",
     "curl": "curl",
+    "dkimpy-milter": "dkimpy-milter",
     "dovecot": "dovecot-lmtpd",
     "exim4": "exim4-daemon-light",
     "git": "git",
@@ -41,12 +45,19 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "msmtp": "msmtp",
     "nsd": "nsd",
+    "opendkim": "opendkim",
+    "opendmarc": "opendmarc",
     "openssl": "openssl",
     "postconf": "postfix",
     "postfix": "postfix",
+    "pyquarantine-milter": "python3-milter",
+    "pyspf-milter": "pyspf-milter",
+    "rspamd": "rspamd",
     "setpriv": "util-linux",
     "smtp-sink": "postfix",
     "smtp-source": "postfix",
+    "spamass-milter": "spamass-milter",
+    "spamd": "spamd",
     "strace": "strace",
     "swaks": "swaks",
     "unbound": "unbound",
@@ -60,14 +71,21 @@ def in_ci() -> bool:
     return os.environ.get("CI") == "true"
 
 
+MADE = {"exim4", "pyquarantine-milter"}
+"""Programs that need more than to be installed: `.ci/run` shows how."""
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+"""Debian's Python, on which Debian's modules are."""
+
+
 def program(name: str) -> str:
     """The path of the program `name`, a key of PACKAGES; where it is missing the test ends here."""
     package = PACKAGES[name]
     found = shutil.which(name, path=SEARCH)
     if found is None:
         reason = f"{name} is not installed: apt-get install {package}"
-        if package == "exim4-daemon-light":
-            reason = f"{name} is not unpacked: .ci/run shows how"
+        if name in MADE:
+            reason = f"{name} is not there: .ci/run shows how to get it"
         raise FailTest(reason) if in_ci() else SkipTest(reason)
     return found
 
@@ -76,6 +94,13 @@ def need(*names: str) -> None:
     """Go on only if all these programs are here; see `program`."""
     for name in names:
         program(name)
+
+
+def need_module(name: str, package: str) -> None:
+    """Go on only if Debian's Python has this module, which is in this package."""
+    if not any(Path("/usr/lib/python3/dist-packages").glob(f"{name}*")):
+        reason = f"{name} is not installed: apt-get install {package}"
+        raise FailTest(reason) if in_ci() else SkipTest(reason)
 
 
 def need_root() -> None:

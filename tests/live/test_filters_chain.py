@@ -1,0 +1,224 @@
+"""Several real filters one after the other, many sessions at once, and the same letters by way of Postfix."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+from collections import Counter
+
+from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names
+from tests.live.names import NameServer
+from tests.live.office import stored
+from tests.live.raw import Elsewhere, Wire
+from tests.live.test_filters_programs import TWICE
+from tests.live.test_filters_signing import LETTERS
+from tests.peers import HOST, Postfix, Postoffice, descendants, free_port, smtp_source, wait_until
+from tests.peers.filters import (
+    ClamavMilter,
+    Clamd,
+    Key,
+    Milter,
+    OpenDkim,
+    PyspfMilter,
+    Rspamd,
+    Scripted,
+    SpamassMilter,
+    Spamd,
+    verified,
+)
+
+
+class Chained(FilterCase):
+    def setUp(self) -> None:
+        super().setUp()
+        elsewhere = Elsewhere()
+        self.addCleanup(elsewhere.stop)
+        self.key = Key.make("far.test")
+
+    def four(self) -> list[Milter]:
+        """pyspf-milter, ClamAV, rspamd, and OpenDKIM, which signs what the others have changed."""
+        server = NameServer({("far.test", "TXT"): "v=spf1 ip4:192.0.2.7 -all"})
+        self.addCleanup(server.stop)
+        clamd = self.kept(Clamd(self.place("clamd")))
+        return [
+            self.kept(PyspfMilter(self.place("spf"), nameserver=HOST)),
+            self.kept(ClamavMilter(self.place("clamav"), clamd)),
+            self.kept(Rspamd(self.place("rspamd"))),
+            self.kept(OpenDkim(self.place("dkim"), self.key, internal="192.0.2.7")),
+        ]
+
+    def test_four_filters(self) -> None:
+        filters = self.four()
+        door = free_port()
+        office = self.filtered(
+            *filters[:2], f"{filters[2].address},when=smtp", filters[3], lines=[f"msp={HOST}:{door}"]
+        )
+        content = self.passes(office, letter(), source="192.0.2.7")
+        results = field(content, b"Authentication-Results")
+        # rspamd takes away what was found in the same name before: here by pyspf-milter.
+        self.assertEqual([each.split(b";")[0] for each in results], [OURS])
+        self.assertNotIn(b"spf=", results[0])
+        for name in (b"X-Virus-Status", b"X-Spam-Status"):
+            self.assertEqual(len(field(content, name)), 1, name)
+        self.assertEqual(names(content)[2], b"DKIM-Signature")
+        self.assertEqual(verified(crlf(content), self.key), [True])
+        in_order = [each.address for each in filters]
+        self.eventually(
+            "logged", lambda: re.findall(r"filter (\S+) on content", office.log()) == in_order, office
+        )
+        self.waits_for_the_one_that_sleeps(office, filters[2], door)
+
+    def waits_for_the_one_that_sleeps(self, office: Postoffice, sleeper: Milter, door: int) -> None:
+        """A filter that says nothing holds up who asks it, and nobody else."""
+        before = set(stored(office))
+        with self.calling(office, "192.0.2.7") as waiting:
+            family = list(descendants(sleeper.pid))
+            for pid in family:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                waiting.wire.send(b"MAIL FROM:<ann@far.test>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\n")
+                self.assertEqual(waiting.wire.replies(3), [250, 250, 354])
+                waiting.wire.send(crlf(letter(b"slow")) + b".\r\n")
+                with Wire(door, source="192.0.2.7") as wire:
+                    self.assertEqual(Caller(wire).letter(letter(b"quick"))[:3], b"250")
+                self.arrived(office, before)
+                self.assertEqual(select.select([waiting.wire.socket], [], [], 0)[0], [])
+            finally:
+                for pid in family:
+                    os.kill(pid, signal.SIGCONT)
+            self.assertEqual(waiting.wire.replies(1), [250])
+        self.eventually("delivered", lambda: len(stored(office)) == len(before) + 2, office)
+
+    def test_a_filter_that_says_nothing_has_only_so_long(self) -> None:
+        sleeper = self.kept(Scripted(self.place("sleeper")))
+        marks = self.kept(Scripted(self.place("marks"), [["addheader", "X-Marked", "yes"]]))
+        office = self.filtered(f"{sleeper.address},timeout=1,on-error=accept", marks)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+        try:
+            content = self.passes(office, letter())
+        finally:
+            os.kill(sleeper.pid, signal.SIGCONT)
+        self.assertEqual(field(content, b"X-Marked"), [b"yes\n"])
+
+    def test_many_sessions_leave_nothing_open(self) -> None:
+        first, second = (
+            self.kept(Scripted(self.place(by), [["addheader", "X-By", by]])) for by in ("first", "second")
+        )
+        clamd = self.kept(Clamd(self.place("clamd")))
+        clamav = self.kept(ClamavMilter(self.place("clamav"), clamd))
+        office = self.filtered(first, clamav, second)
+        run = smtp_source(office.port, sessions=50, messages=200, recipient="alice@here.test", timeout=120)
+        self.assertEqual((run.status, run.stderr), (0, ""))
+        self.eventually("delivered", lambda: len(stored(office)) == 200, office, 60)
+        for content in stored(office):
+            self.assertEqual(field(content, b"X-By"), [b"first\n", b"second\n"])
+            self.assertEqual(len(field(content, b"X-Virus-Status")), 1)
+        for puppet in (first, second):
+            count: Counter[str] = Counter()
+
+            def closed(puppet: Scripted = puppet, count: Counter[str] = count) -> bool:
+                count.clear()
+                count.update(event[0] for event in puppet.all_seen())
+                # Its readiness was asked about by who said nothing but an offer.
+                return count["close"] == count["connect"] + 1
+
+            self.assertTrue(wait_until(closed, 20), count)
+            self.assertEqual((count["end"], count["abort"]), (200, 0))
+        for complaint in ("EOF", "abort", "timeout", "rror"):
+            self.assertNotIn(complaint, clamav.log())
+            self.assertNotIn(complaint, second.stderr.read_text())
+
+
+MORE = {
+    "received before": letter(b"received", b"Received: from a by b; Wed, 25 Nov 2026 11:00:00 +0000\n" * 2),
+    "marked before": letter(b"marked", b"X-Spam-Status: No\nX-Virus-Status: Clean\nX-Spam-Flag: YES\n"),
+    "thrice": letter(b"thrice", TWICE),
+    "html": letter(
+        b"html",
+        b"MIME-Version: 1.0\nContent-Type: multipart/alternative; boundary=b\n",
+        b"--b\nContent-Type: text/plain\n\nx\n--b\nContent-Type: text/html\n\n<p>x</p>\n--b--\n",
+    ),
+}
+CHANGES = [
+    ["chgheader", "X-Twice", 2, ""],
+    ["chgheader", "Subject", 1, "changed"],
+    ["chgheader", "X-Not-There", 3, "added"],
+    ["addheader", "X-First", "first", 0],
+    ["addheader", "X-Second", "second", 1],
+    ["addheader", "X-Third", "third\n\tfolded", 3],
+    ["addheader", "X-Far", "far", 1000],
+    ["addheader", "X-Last", "last"],
+    ["replacebody", "new\r\n..\r\n\r\nbody"],
+]
+
+
+class BesidePostfix(FilterCase):
+    """The same letters by us and by Postfix, with the same filters, in the same order."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.key = Key.make("far.test")
+        self.addCleanup(os.umask, os.umask(0o022))
+
+    def compare(self, filters: list[Milter]) -> None:
+        """Whatever is different but for the traces that each leaves of itself."""
+        office = self.filtered(*filters)
+        settings = {
+            "smtpd_milters": ", ".join(each.postfix_address for each in filters),
+            "myhostname": OURS.decode(),
+            "milter_default_action": "tempfail",
+        }
+        postfix = Postfix(self.place("postfix"), domains=["here.test"], settings=settings)
+        self.addCleanup(postfix.stop)
+        for name, content in (LETTERS | MORE).items():
+            ours = self.passes(office, content)
+            self.assertEqual(comparable(ours), comparable(self.by_postfix(postfix, content)), name)
+
+    def by_postfix(self, postfix: Postfix, content: bytes) -> bytes:
+        """A letter as Postfix delivers it."""
+        before = set(postfix.letters())
+        with Wire(postfix.port) as wire:
+            reply = Caller(wire).letter(content)
+        self.assertEqual(reply[:3], b"250", reply.decode() + postfix.log()[-3000:])
+        self.assertTrue(wait_until(lambda: len(set(postfix.letters()) - before) == 1, 20), postfix.log())
+        (new,) = set(postfix.letters()) - before
+        return new
+
+    def test_scanners_and_a_signer(self) -> None:
+        clamd = self.kept(Clamd(self.place("clamd")))
+        spamd = self.kept(Spamd(self.place("spamd")))
+        self.compare(
+            [
+                self.kept(ClamavMilter(self.place("clamav"), clamd)),
+                self.kept(SpamassMilter(self.place("spamass"), spamd)),
+                self.kept(Rspamd(self.place("rspamd"))),
+                self.kept(OpenDkim(self.place("dkim"), self.key)),
+            ]
+        )
+
+    def test_changes_of_every_kind(self) -> None:
+        self.compare(
+            [
+                self.kept(Scripted(self.place("changes"), CHANGES)),
+                self.kept(Scripted(self.place("more"), CHANGES[:-1])),
+            ]
+        )
+
+
+def comparable(content: bytes) -> tuple[list[bytes], bytes]:
+    """The fields of a header and the body, without what is of a server, of a moment, or an id."""
+    header, _, body = content.partition(b"\n\n")
+    fields = re.findall(rb"(?m)^[^\s:]+[ \t]*:.*\n(?:[ \t].*\n)*", header + b"\n")
+    fields = [
+        each
+        for each in fields
+        if each.lower().partition(b":")[0] not in (b"return-path", b"delivered-to", b"x-original-to")
+    ]
+    own = next(at for at, each in enumerate(fields) if each.startswith(b"Received:"))
+    fields[own] = b"Received:\n"
+    for at, each in enumerate(fields):
+        if each.startswith(b"DKIM-Signature:"):
+            fields[at] = re.sub(rb"(?s)t=\d+|\bb=.*", b"", each)
+    return fields, body

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests import certificates, peers
+from tests.peers.filters import Milter
 
 NAMES = ("bare", "us", "postfix")
 NEVER = 9
@@ -40,6 +41,18 @@ class Bare(peers.Peer):
         return {**os.environ, "PYTHONPATH": os.pathsep.join(self._path)}
 
 
+class Idle(Milter):
+    """`idle_filter.py` as a process."""
+
+    def __init__(self, directory: Path, python: str) -> None:
+        super().__init__(directory)
+        self._python = peers.interpreter(python, self.user)[0]
+        self.start()
+
+    def command(self) -> Sequence[str | Path]:
+        return self.opened(self._python, Path(__file__).with_name("idle_filter.py"), self.socket)
+
+
 def us(lines: Sequence[str], directory: Path, python: str) -> peers.Postoffice:
     """Our server with every limit lifted; `lines` come after and win."""
     port = peers.free_port()
@@ -64,17 +77,24 @@ def us(lines: Sequence[str], directory: Path, python: str) -> peers.Postoffice:
     return peers.Postoffice([*where, *lifted, *lines], directory, python)
 
 
-def make(name: str, directory: Path, python: str, sink: int | None, keys: Path | None = None) -> peers.Peer:
+def make(
+    name: str,
+    directory: Path,
+    python: str,
+    sink: int | None,
+    keys: Path | None = None,
+    filters: Sequence[Milter] = (),
+) -> peers.Peer:
     """Start a contestant. Mail is relayed to the port `sink`; None: it stays in the queue, untried.
 
-    With a directory for `keys`, it has a certificate and offers STARTTLS.
+    With a directory for `keys`, it has a certificate and offers STARTTLS. It asks `filters` about letters.
     """
-    lines: list[str] = []
-    settings: dict[str, str] = {}
+    lines = [f"filter={each.address}" for each in filters]
+    settings = {"smtpd_milters": ",".join(each.postfix_address for each in filters)}
     if keys is not None:
         pair = certificates.make_pair(peers.passable(keys), "bench.test")
-        lines = [f"tls-cert={pair.certificate}", f"tls-key={pair.key}"]
-        settings = {"smtpd_tls_cert_file": pair.certificate, "smtpd_tls_key_file": pair.key}
+        lines += [f"tls-cert={pair.certificate}", f"tls-key={pair.key}"]
+        settings |= {"smtpd_tls_cert_file": pair.certificate, "smtpd_tls_key_file": pair.key}
         settings["smtpd_tls_security_level"] = "may"
     match name:
         case "bare":

@@ -34,11 +34,15 @@ CELL_BYTES = 384 * MIB
 CELL_TIMEOUT = 60.0
 RECIPIENT = "rcpt@sink.localhost"
 """A domain that is known not to be ours without the DNS, as one is whose answers are in memory."""
+MODES = ["accept", "relay", "filter"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One load: letters of `size` bytes, `sessions` at once, one letter a session unless `persistent`."""
+    """One load: letters of `size` bytes, `sessions` at once, one letter a session unless `persistent`.
+
+    `mode` is what becomes of them: `accept` and `filter`, behind two filters, leave them in the queue.
+    """
 
     mode: str
     size: int
@@ -136,7 +140,12 @@ def measure(cell: Cell, name: str, directory: Path, python: str, seconds: float)
             sink = None
             if cell.mode == "relay":
                 sink = stack.enter_context(peers.SmtpSink(directory / "sink"))
-            server = contestants.make(name, directory / name, python, None if sink is None else sink.port)
+            filters = [
+                stack.enter_context(contestants.Idle(directory / f"filter{number}", python))
+                for number in range(2 if cell.mode == "filter" else 0)
+            ]
+            port = None if sink is None else sink.port
+            server = contestants.make(name, directory / name, python, port, filters=filters)
             stack.enter_context(server)
             sample = Load(cell, server, sink).measure(seconds)
         # It is stopped now, and its directory still there.
@@ -145,7 +154,7 @@ def measure(cell: Cell, name: str, directory: Path, python: str, seconds: float)
     except peers.PeerError as problem:
         raise CellError(str(problem)) from problem
     finally:
-        for part in (name, "sink"):
+        for part in (name, "sink", "filter0", "filter1"):
             shutil.rmtree(directory / part, ignore_errors=True)
         # The next one must not pay for what this one left unwritten.
         os.sync()
@@ -154,7 +163,8 @@ def measure(cell: Cell, name: str, directory: Path, python: str, seconds: float)
 def cells(options: argparse.Namespace) -> Iterator[Cell]:
     """The cells asked for, in the order of the table."""
     for mode in options.modes:
-        for size in options.sizes:
+        # What filters cost is a matter of letters, not of their size.
+        for size in options.sizes[:1] if mode == "filter" else options.sizes:
             for sessions in options.sessions:
                 yield Cell(mode, size, sessions, persistent=False)
             if options.persistent:
@@ -169,8 +179,8 @@ def whole(options: argparse.Namespace, directory: Path) -> list[dict[str, object
         samples: dict[str, list[Sample]] = {}
         for _ in range(options.rounds):
             for name in options.only:
-                # The bare protocol stores nothing, so nothing of it could come out.
-                if name == "bare" and cell.mode == "relay":
+                # The bare protocol stores nothing, so nothing of it could come out, and asks nobody.
+                if name == "bare" and cell.mode != "accept":
                     continue
                 try:
                     sample = measure(cell, name, directory, options.python, options.seconds)
@@ -195,7 +205,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 65536, MIB], help="bytes of a letter")
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 10, 50], help="sessions at once")
     parser.add_argument("--persistent", type=int, default=10, help="sessions that send many letters; 0: none")
-    parser.add_argument("--modes", nargs="*", default=["accept", "relay"], choices=["accept", "relay"])
+    parser.add_argument("--modes", nargs="*", default=MODES, choices=MODES)
     parser.add_argument("--only", default=",".join(contestants.NAMES), help="servers, with commas between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="about how long one measurement takes")

@@ -272,6 +272,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_tls.Forgetting.test_B1_T5_bytes_between_the_go_ahead_and_the_handshake_close",
     ),
     Mutant(
+        "B1_anything_is_a_handshake",
+        "postoffice/server/link.py",
+        "            while self.agreeing:\n",
+        "            if self.agreeing:\n",
+        "tests.server.test_tls.Starting.test_B1_only_a_handshake_makes_it_encrypted",
+    ),
+    Mutant(
         "B4_http_is_a_command",
         "postoffice/smtp/server.py",
         "        if special and verb in _HTTP:",

@@ -202,7 +202,9 @@ class Link(Protocol):
         secure.makeConnection(plain)
         secure.registerProducer(self, True)
         try:
-            await self._more()
+            # What else may wake us (the 220 was read at last) is no handshake.
+            while self.agreeing:
+                await self._more()
         except (Disconnected, TimedOut) as error:
             self.abort()
             raise HandshakeFailed(str(error)) from None
@@ -258,6 +260,7 @@ class Link(Protocol):
             self._transport.pauseProducing()
 
     def handshakeCompleted(self) -> None:
+        self.agreeing = False
         self._wake()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -265,9 +268,7 @@ class Link(Protocol):
         # TLS knows us as its producer.
         self.transport = self._transport = None
         self._cancel_watch()
-        if self._turn is not None:
-            self._turn.cancel()
-            self._turn = None
+        self._cancel_turn()
         on_lost, self.on_lost = self.on_lost, _nobody
         on_lost()
         if self._waiting is not None:
@@ -310,7 +311,7 @@ class Link(Protocol):
             waiting, self._waiting = self._waiting, None
             waiting.errback(Disconnected("connection lost"))
             return waiting
-        if tired and self._turn is None:
+        if tired:
             self._turn = self.clock.callLater(0, self._next_turn)
         elif self._paused and not (tired or self._choked):
             self._paused = False
@@ -321,7 +322,13 @@ class Link(Protocol):
         self._turn = None
         self._wake()
 
+    def _cancel_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.cancel()
+
     def _wake(self) -> None:
+        self._cancel_turn()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)

@@ -499,6 +499,16 @@ class Limiting(Conversation):
             visit.turns()
         self.assertEqual([each.count(b"214 ") for each in writes], [AT_ONCE])
 
+    def test_who_reads_again_before_his_turn(self) -> None:
+        visit = self.visit()
+        visit.play(BEGIN)
+        visit.send(b"NOOP\r\n" * 250)
+        visit.link.pauseProducing()
+        visit.link.resumeProducing()
+        self.assertEqual(visit.heard().count(b"250 "), AT_ONCE)
+        visit.turns()
+        self.assertEqual(visit.heard().count(b"250 "), 50)
+
     def test_a_crowd_of_commands_that_is_hung_up(self) -> None:
         visit = self.visit()
         visit.play(BEGIN)

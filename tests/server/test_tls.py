@@ -117,6 +117,19 @@ class Starting(TlsCase):
         self.assertEqual(visit.send(STARTTLS), GO_AHEAD)
         self.assertIn(b"PIPELINING", Encrypted(visit).send(b"EHLO me\r\n"))
 
+    def test_B1_only_a_handshake_makes_it_encrypted(self) -> None:
+        """The client reads the 220 late, or sent so much before that others were served in between."""
+        visit = self.visit()
+        visit.heard()
+        self.assertEqual(visit.send(STARTTLS), GO_AHEAD)
+        visit.link.resumeProducing()
+        visit.turns()
+        [session] = self.door.doorkeeper.sessions
+        self.assertIsNone(session.client.tls)
+        self.assertEqual(self.door.office.journal.named("secured"), [])
+        self.assertIn(b"PIPELINING", Encrypted(visit).send(b"EHLO me\r\n"))
+        self.assertIsNotNone(session.client.tls)
+
     def test_but_no_TLS_once_there_is_no_certificate(self) -> None:
         visit = self.visit()
         visit.heard()

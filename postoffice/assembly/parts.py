@@ -67,13 +67,17 @@ PASSWORDS_WAITING = 60
 
 @frozen
 class World:
-    """What the service stands on: disk, threads, addresses and load of the machine. Tests bring another."""
+    """What the service stands on: disk, threads, who it is, addresses and load of the machine.
+
+    Tests bring another.
+    """
 
     spool: Callable[[str, Any], ISpool] = SqliteSpool
     greylist: Callable[[str, Bounds, IJournal, Any], IGreylistStore] = GreylistStore
     in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
     addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses
     load: Callable[[], tuple[float, float, float]] = os.getloadavg
+    uid: Callable[[], int] = os.geteuid
 
 
 THIS_WORLD = World()
@@ -128,7 +132,7 @@ def make_parts(
     in_thread = partial(world.in_thread, reactor, threads)
     watch = Watch(reactor.seconds, journal.warning, in_thread)
     own = MailAccount(account.name, account.uid, account.home)
-    privileged = os.geteuid() != account.uid
+    privileged = world.uid() != account.uid
     helper, identities = make_identities(settings, privileged, journal, reactor)
     homes = HelpedHomes(identities) if privileged else OwnHome(own, in_thread)
     accounts = AllAccounts(in_thread, reactor.seconds) if privileged else OneAccount(own)

@@ -84,14 +84,16 @@ class MemoryStage(Stage):
         lines = [*settings(directory, dialogue), "nameserver=127.0.0.53", f"log={directory}/log"]
         # Nothing is listened on, but the office is to know that there is a door.
         text = "\n".join(["listen=127.0.0.1:25", "msp=127.0.0.1:587", *lines])
+        me = Account(ACCOUNT, os.getuid() or 65534, os.getgid(), str(directory))
         world = World(
             spool=lambda path, clock: MemorySpool(clock),
             greylist=lambda path, bounds, journal, clock: MemoryGreylist(clock.seconds, bounds),
             in_thread=lambda reactor, pool, work, *args, **words: maybeDeferred(work, *args, **words),
             addresses=lambda now: lambda: frozenset({"127.0.0.1", "::1", OWN_ADDRESS}),
             load=lambda: (self.average, 0.0, 0.0),
+            # There is no helper that could act as others.
+            uid=lambda: me.uid,
         )
-        me = Account(ACCOUNT, os.getuid() or 65534, os.getgid(), str(directory))
         self.office = make_office(
             Settings.from_text(text, f"{dialogue.name}.cf"), me, self.network, foreground=True, world=world
         )

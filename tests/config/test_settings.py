@@ -335,6 +335,7 @@ class Errors(SynchronousTestCase):
             "usermap=x:~",
             "usermap=~:~/../x",
             "usermap=~:~x",
+            "usermap=~:~/x\\",
             "usermap=x:a b",
             "usermap=x::include:/x",
             "subaddress=a",

@@ -792,6 +792,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_login.Failing.test_C2_a_right_password_is_not_looked_at_while_it_may_be_a_guess",
     ),
     Mutant(
+        "C2_each_spelling_is_an_account",
+        "postoffice/server/portal.py",
+        "self._throttle.begin(account, client)",
+        "self._throttle.begin(credentials.user, client)",
+        "tests.server.test_portal.Checkers.test_C2_guesses_count_whatever_the_spelling",
+    ),
+    Mutant(
+        "C2_an_account_for_each_name_of_ours",
+        "postoffice/directory/passwords.py",
+        'return f"{name}@{domain.name}".lower() if domain.virtual else name.lower()',
+        "return login.lower()",
+        "tests.directory.test_passwords.Spelling.test_C2_an_account_has_one",
+    ),
+    Mutant(
         "C2_guesses_at_the_same_time",
         "postoffice/server/throttle.py",
         "if record.under_way >= max(1, FREE - record.failures):",

@@ -6,6 +6,7 @@ Called by the service, which puts a new front in the place of the one before; se
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import evolve, frozen
@@ -17,7 +18,7 @@ from postoffice.assembly.registry import Registry
 from postoffice.config.report import in_force
 from postoffice.config.settings import Settings
 from postoffice.directory.lookup import Directory
-from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
+from postoffice.directory.passwords import SystemPasswords, VirtualPasswords, spelling
 from postoffice.filters.chain import Chain
 from postoffice.interfaces import (
     IGreylistStore,
@@ -160,6 +161,7 @@ def authenticator_of(settings: Settings, registry: Registry, parts: Parts) -> Au
         [make[source]() for source in settings.auth],
         parts.throttle,
         lambda: of_system or domains.any_virtual(),
+        partial(spelling, domains),
     )
 
 

@@ -113,6 +113,20 @@ class SystemPasswords:
         return str(account).encode()
 
 
+async def spelling(domains: Domains, login: str) -> str:
+    """The one spelling of the account that a log-in name means; of a name that means none, the name.
+
+    The users of the system have as many names as the machine has, its addresses among them.
+
+    Errors: `Refusal` with 454 while that cannot be found out.
+    """
+    try:
+        name, domain = await _find(domains, login.encode("utf-8"))
+    except UnauthorizedLogin:
+        return login.lower()
+    return f"{name}@{domain.name}".lower() if domain.virtual else name.lower()
+
+
 async def _find(domains: Domains, login: bytes) -> tuple[str, OurDomain]:
     """The user's name and the domain of ours that a log-in name consists of."""
     text = login.decode("utf-8")

@@ -93,17 +93,28 @@ class AnyOf:
 
 
 class Authenticator:
-    """Checks log-ins for all sessions. `has_accounts` tells whether there is anybody to log in at all."""
+    """Checks log-ins for all sessions. `has_accounts` tells whether there is anybody to log in at all.
 
-    def __init__(self, portal: Portal, throttle: Throttle, has_accounts: Callable[[], bool]) -> None:
+    `spelling` gives the one spelling of an account's name: by others, guesses would count anew.
+    """
+
+    def __init__(
+        self,
+        portal: Portal,
+        throttle: Throttle,
+        has_accounts: Callable[[], bool],
+        spelling: Callable[[str], Awaitable[str]],
+    ) -> None:
         self._portal = portal
         self._throttle = throttle
         self.has_accounts = has_accounts
+        self._spelling = spelling
 
     async def log_in(self, client: Client, credentials: Credentials) -> IMailUser:
         """The user whose name and password these are. Errors: `Refusal` with 535 or 454."""
+        account = await self._spelling(credentials.user)
         try:
-            attempt = self._throttle.begin(credentials.user, client)
+            attempt = self._throttle.begin(account, client)
         except Throttled as throttled:
             raise Refusal(THROTTLED, str(throttled)) from None
         proof = UsernamePassword(credentials.user.encode("utf-8"), credentials.password)
@@ -131,10 +142,11 @@ def make_authenticator(
     checkers: Sequence[ICredentialsChecker],
     throttle: Throttle,
     has_accounts: Callable[[], bool],
+    spelling: Callable[[str], Awaitable[str]],
 ) -> Authenticator:
     """An authenticator that asks these checkers in turn."""
     portal = Portal(MailRealm(directory), [AnyOf(checkers)])
-    return Authenticator(portal, throttle, has_accounts)
+    return Authenticator(portal, throttle, has_accounts, spelling)
 
 
 def _nothing() -> None:

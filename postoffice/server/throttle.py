@@ -115,9 +115,8 @@ class Throttle:
         self._known: OrderedDict[Hashable, None] = OrderedDict()
 
     def begin(self, account: str, client: Client) -> Attempt:
-        """An attempt to log in begins. `account` is the name as it was sent. Errors: `Throttled`."""
+        """An attempt to log in begins. `account` has one spelling only. Errors: `Throttled`."""
         now = self.seconds()
-        account = account.lower()
         network = network_of(client.ip)
         pair = (account, network)
         if pair in self._known:

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from postoffice.directory.accounts import VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
-from postoffice.directory.passwords import SystemPasswords, VirtualPasswords
+from postoffice.directory.passwords import SystemPasswords, VirtualPasswords, spelling
 from postoffice.mail.reply import Refusal
 from postoffice.watched import Watch
 from tests.directory.support import no_exchange
@@ -198,3 +198,19 @@ class System(Case):
         refusal = self.failureResultOf(self.check("root", "one"), Refusal).value
         self.assertEqual((refusal.reply.code, refusal.reply.status), (454, "4.7.0"))
         self.assertIn("shadow", refusal.why)
+
+
+class Spelling(Case):
+    def spelt(self, name: str) -> str:
+        return self.successResultOf(Deferred.fromCoroutine(spelling(self.domains, name)))
+
+    def test_C2_an_account_has_one(self) -> None:
+        for name in ("Alice@example.org", "alice@EXAMPLE.ORG", "alice@example.org."):
+            self.assertEqual(self.spelt(name), "alice@example.org")
+        places = ("", "@example.com", "@mail.example.com.", "@localhost", "@[127.0.0.1]", "@[127.1.2.3]")
+        for place in (*places, "@[IPv6:::1]", "@[IPv6:0:0::1]"):
+            self.assertEqual(self.spelt("Root" + place), "root")
+
+    def test_what_is_no_account(self) -> None:
+        self.assertEqual(self.spelt("Alice@far.example"), "alice@far.example")
+        self.assertEqual(self.spelt("Alice@"), "alice@")

@@ -76,6 +76,11 @@ class Accounts:
         return name
 
 
+async def in_lower_case(name: str) -> str:
+    """The one spelling of an account's name."""
+    return name.lower()
+
+
 class Door:
     """The office, and a factory that lets clients in. `free` is what the disk has left, None without one."""
 
@@ -103,7 +108,7 @@ class Door:
         self.accounts = Accounts()
         self.throttle = Throttle(clock.seconds)
         authenticator = make_authenticator(
-            Directory(), [self.accounts], self.throttle, lambda: bool(self.accounts.passwords)
+            Directory(), [self.accounts], self.throttle, lambda: bool(self.accounts.passwords), in_lower_case
         )
         self.factory = SmtpFactory(
             settings,

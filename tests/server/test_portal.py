@@ -14,10 +14,10 @@ from postoffice.mail.client import Client
 from postoffice.mail.destination import Mailbox
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.server.portal import AnyOf, IMailUser, MailRealm, MailUser, make_authenticator
-from postoffice.server.throttle import Throttle
+from postoffice.server.throttle import FREE, Throttle
 from postoffice.smtp.sasl import Credentials
 from tests.doubles import StaticDirectory
-from tests.server.support import Accounts
+from tests.server.support import Accounts, in_lower_case
 
 CLIENT = Client("192.0.2.1")
 
@@ -74,9 +74,22 @@ class Checkers(SynchronousTestCase):
     def test_nobody_asked(self) -> None:
         self.failureResultOf(AnyOf([]).requestAvatarId(UsernamePassword(b"a", b"b")), UnauthorizedLogin)
 
+    def test_C2_guesses_count_whatever_the_spelling(self) -> None:
+        async def spelling(name: str) -> str:
+            return name.rstrip(".")
+
+        throttle = Throttle(lambda: 0.0)
+        authenticator = make_authenticator(StaticDirectory(), [self.first], throttle, lambda: True, spelling)
+        for number in range(FREE + 1):
+            # Each from another network.
+            client = Client(f"192.0.2.{number}")
+            tried = authenticator.log_in(client, Credentials("alice" + "." * number, b"wrong"))
+            refusal = self.failureResultOf(Deferred.fromCoroutine(tried), Refusal).value
+            self.assertEqual(refusal.reply.code, 535 if number < FREE else 454)
+
     def test_neither_answer_nor_reason_holds_the_password(self) -> None:
         authenticator = make_authenticator(
-            StaticDirectory(), [self.first, self.second], Throttle(lambda: 0.0), lambda: True
+            StaticDirectory(), [self.first, self.second], Throttle(lambda: 0.0), lambda: True, in_lower_case
         )
         tried = authenticator.log_in(CLIENT, Credentials("alice", b"hunter2"))
         refusal = self.failureResultOf(Deferred.fromCoroutine(tried), Refusal).value

@@ -61,7 +61,7 @@ class Waiting(Case):
             waits.append(self.wait("alice", client))
             self.fail_times("alice", client, 1)
         self.assertEqual(waits, [30, 60, 120, 240, ACCOUNT_WAIT, ACCOUNT_WAIT])
-        self.assertTrue(self.refused("ALICE", FAR))
+        self.assertTrue(self.refused("alice", FAR))
         self.assertFalse(self.refused("bob", FAR))
 
     def test_C2_growing_waits_for_a_network(self) -> None:

@@ -622,6 +622,9 @@ class IJournal(Interface):
     def accepted(letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         """A letter of `size` octets was durably stored; its acknowledgement goes out next."""
 
+    def held(letter_id: str, reason: str) -> None:
+        """A letter was stored, and set aside."""
+
     def filtered(client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float) -> None:
         """A filter has said something about `what` (an event), after so many seconds."""
 

@@ -10,6 +10,7 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
     {"verb": "list", "pattern": P}      a J frame for each letter, oldest first, then {"done": true}
     {"verb": "run", "pattern": P}       {"done": true, "letters": N}: made due now
     {"verb": "explain", "address": A}   J frames of steps, then of copies, then {"done": true, "refusal": R}
+    {"verb": "hold" | "release", "id": ID}                                       {"done": true}
     {"verb": "status"}                  {"done": true, "version": V, "pid": N, "administrator": bool}
     {"verb": "greylist", "do": "list"}  a J frame for each record, then {"done": true}
     {"verb": "greylist", "do": "approve" | "forbid", "record": NAME}            {"done": true}

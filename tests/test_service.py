@@ -44,6 +44,8 @@ min-rate=5
 errors=4
 recipients=6
 filter=/other,timeout=3,when=smtp
+av=|/other
+av-timeout=9
 spam=accept
 safe=1
 size=12345

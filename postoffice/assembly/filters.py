@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from postoffice.assembly.parts import Parts
 from postoffice.config.places import FilterRule
 from postoffice.config.settings import Settings
+from postoffice.delivery.as_user import AsUser
+from postoffice.delivery.helper.identity import NOBODY
 from postoffice.directory.lookup import Directory
+from postoffice.filters.av import Scanner
 from postoffice.filters.chain import Chain
 from postoffice.filters.milter import CONTENT, REPLY, Milter, MilterSettings
 from postoffice.filters.python import PythonFilter
@@ -23,10 +28,14 @@ def filters_of(
     settings: Settings, host: str, directory: Directory, policy: IPolicy, parts: Parts
 ) -> Chain | None:
     """The chain of filters; None where there are none."""
-    if not settings.filter:
+    filters = [(_filter(rule, settings, parts), _terms(rule)) for rule in settings.filter]
+    if settings.av is not None:
+        # The last to look, at what will be stored.
+        filters.append((_scanner(settings.av, settings, parts), Terms()))
+    if not filters:
         return None
     return Chain(
-        [(_filter(rule, settings, parts), _terms(rule)) for rule in settings.filter],
+        filters,
         ChainSettings(host, settings.spam, settings.safe, settings.size),
         directory,
         policy,
@@ -34,6 +43,11 @@ def filters_of(
         parts.spool.new_id,
         parts.reactor,
     )
+
+
+def _scanner(command: str, settings: Settings, parts: Parts) -> IFilter:
+    check = partial(AsUser(parts.identities).check, NOBODY, command)
+    return Scanner(check, float(settings.av_timeout), parts.reactor)
 
 
 def _terms(rule: FilterRule) -> Terms:

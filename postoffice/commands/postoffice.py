@@ -9,6 +9,8 @@
     -bq, -q     run the queue now; -qI, -qS or -qR and a text choose letters
     -bm         send the letter on standard input to the addresses given (without a mode: this)
     explain     whom an address stands for: explain [--json] ADDRESS (for administrators)
+    hold, release
+                set letters aside, and let them go on: hold ID..., release ID... (for administrators)
     greylist    look after the greylist: list, approve, forbid, expire (greylist --help says more)
 
 For -bm: -f or -r ADDRESS names the sender (`<>` for none); -i keeps a line with a lone dot from ending
@@ -76,6 +78,8 @@ def _postoffice(arguments: Sequence[str]) -> int:
         from postoffice.commands.explain import explain
 
         return explain(control_path(line.file, line.overrides), line.arguments[1:])
+    if not line.mode and line.arguments[:1] in (["hold"], ["release"]):
+        return _set_held(control_path(line.file, line.overrides), *line.arguments)
     if not line.mode and line.arguments[:1] == ["greylist"]:
         # Imported here, since only this needs it.
         from postoffice.commands.greylist import greylist
@@ -182,6 +186,16 @@ def _run_queue(path: str, line: _Line) -> int:
         *_, answer = connection.request({"verb": "run", "pattern": pattern_of(wanted)})
     if line.verbose:
         print(f"{answer['letters']} letters are due now")
+    return os.EX_OK
+
+
+def _set_held(path: str, verb: str, *ids: str) -> int:
+    if not ids:
+        raise Failed(f"{verb}: name a letter by its queue id", os.EX_USAGE)
+    for letter_id in ids:
+        with connect(path) as connection:
+            for _ in connection.request({"verb": verb, "id": letter_id}):
+                pass
     return os.EX_OK
 
 

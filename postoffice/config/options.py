@@ -124,8 +124,8 @@ _POLICY = (
     Option("safe", values.FLAG, NOW, "0", "authenticated clients bypass the filters"),
     Option("spam", values.DISPOSITION, NOW, "bounce",
            "what happens to mail a filter rejects", root_only=True),
-    Option("av", values.COMMAND, LATER, None, "command that may refuse a letter", "none"),
-    Option("av-timeout", values.DURATION, LATER, "2m", "its time limit; 0 for no limit"),
+    Option("av", values.COMMAND, NOW, None, "command that may refuse a letter", "none"),
+    Option("av-timeout", values.DURATION, NOW, "2m", "its time limit; 0 for no limit"),
 )
 
 _DELIVERY = (

@@ -8,7 +8,7 @@ those of `postoffice.delivery.files` and the system, as the child tells them.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -33,9 +33,29 @@ class AsUser:
         unlocked: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
     ) -> None:
         """Store a letter; `unlocked` does a step again while the mailbox is busy."""
-        file = await _file(letter)
+        file = await _file(letter.begin, letter.rest)
         try:
             await unlocked(lambda: self._identities.store(account, message, file))
+        finally:
+            os.close(file)
+
+    async def check(
+        self,
+        account: str,
+        text: str,
+        environment: dict[str, str],
+        pieces: AsyncIterator[bytes],
+        timeout: float,
+        begun: Callable[[Deferred[Any]], None],
+    ) -> dict[str, Any]:
+        """Have a command look at a letter that is not ours yet; how it ended."""
+        message = {
+            "do": "command", "text": text, "environment": environment, "sender": None, "now": 0.0,
+            "timeout": timeout,
+        }  # fmt: skip
+        file = await _file(b"", pieces)
+        try:
+            return await self._identities.run(account, message, file, begun)
         finally:
             os.close(file)
 
@@ -43,20 +63,20 @@ class AsUser:
         self, account: str, message: dict[str, Any], letter: Prepared, begun: Callable[[Deferred[Any]], None]
     ) -> dict[str, Any]:
         """Run a command; how it ended."""
-        file = await _file(letter)
+        file = await _file(letter.begin, letter.rest)
         try:
             return await self._identities.run(account, message, file, begun)
         finally:
             os.close(file)
 
 
-async def _file(letter: Prepared) -> int:
+async def _file(begin: bytes, rest: AsyncIterator[bytes] | None) -> int:
     """The whole letter in a file. Errors also: those of the spool."""
     file = packets.memory_file()
     try:
-        write_all(file, letter.begin)
-        if letter.rest is not None:
-            async for piece in letter.rest:
+        write_all(file, begin)
+        if rest is not None:
+            async for piece in rest:
                 write_all(file, piece)
         packets.seal(file)
     except BaseException:

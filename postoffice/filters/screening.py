@@ -125,13 +125,16 @@ class Screening:
             for leg in self._legs:
                 leg.session.close()
                 leg.begin_anew()
-        facts.client, self._greeted, self._refused = client, False, None
+        # A command of this machine greets with our name, in a manner of speaking.
+        facts.client, self._greeted, self._refused = client, not client.ip, None
         legs = [leg for leg in self._legs if not leg.member.terms.lazy]
         opening = [Deferred.fromCoroutine(self._open(leg)) for leg in legs]
         await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
         try:
             for leg in legs:
                 await self._introduce(leg)
+                if self._greeted:
+                    await self._greet(leg)
         except Refusal as refusal:
             reply = refusal.reply
             raise Turned(evolve(reply, code=554 if reply.permanent else 421), refusal.why) from refusal
@@ -271,7 +274,7 @@ class Screening:
         await self._open(leg)
         self._check_gone()
         await self._introduce(leg)
-        if self._greeted or not self._facts.client.ip:
+        if self._greeted:
             await self._greet(leg)
         if leg.failed is not None:
             self._poisoned(leg)

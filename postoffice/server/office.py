@@ -92,6 +92,9 @@ class IOffice(Interface):
     def explain(address: Address) -> Awaitable[Explanation]:
         """How an address comes to what it stands for."""
 
+    def set_held(letter_id: str, held: bool) -> Awaitable[bool]:
+        """Set a letter aside, or let it go on at once; false if there is no such letter."""
+
     def begin(
         client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None
     ) -> Awaitable[tuple[ISubmission, list[tuple[Address, Reply]]]]:

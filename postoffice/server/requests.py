@@ -65,6 +65,11 @@ class Desk:
             case {"verb": "explain", "address": str(text)}:
                 self._need_administrator()
                 return await self._explain(text)
+            case {"verb": "hold" | "release" as verb, "id": str(letter_id)}:
+                self._need_administrator()
+                if not await self._office.set_held(letter_id, verb == "hold"):
+                    raise NotDone(f"there is no letter {printable(letter_id, 20)}", os.EX_DATAERR)
+                return {"done": True}
             case {"verb": "greylist"}:
                 self._need_administrator()
                 return await greylist.answer(request, self._office.greylist, self._talk.write)

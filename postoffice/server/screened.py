@@ -84,6 +84,8 @@ class ScreenedIncoming(Incoming):
         block = b"".join(bytes(field) for field in screened.fields if not field.hidden)
         self._international = self._is_international(Headers(block, True))
         await super()._commit()
+        if screened.hold:
+            self._intake.journal.held(self.id, screened.hold)
 
     async def _write(self, screened: Screened, body: IContent) -> None:
         """Write the letter as the filters have left it."""

@@ -91,6 +91,14 @@ class LocalOffice:
                 count += await self._queue.run(entry.letter.id)
         return count
 
+    async def set_held(self, letter_id: str, held: bool) -> bool:
+        if held:
+            return await self._spool.hold(letter_id)
+        found = await self._spool.release(letter_id)
+        if found:
+            await self._queue.run(letter_id)
+        return found
+
     async def explain(self, address: Address) -> Explanation:
         return await self._directory.explain(address)
 

@@ -230,6 +230,10 @@ class Journal:
             server_name=client.tls.server_name if client.tls else None,
         )
 
+    def held(self, letter_id: str, reason: str) -> None:
+        text = f"{letter_id}: on hold: {printable(reason)}"
+        self._note("notice", "held", text, id=letter_id, reason=reason)
+
     def filtered(
         self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
     ) -> None:

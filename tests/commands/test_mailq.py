@@ -29,6 +29,12 @@ class Table(SynchronousTestCase):
         lines = list(table([entry("A", recipients=[{"address": "x", "last": "y" * 99}])]))
         self.assertEqual(lines[3], " " * 18 + "y" * 62)
 
+    def test_letters_on_hold_say_so(self) -> None:
+        lines = list(
+            table([entry("A", held=True), entry("B", held=True, recipients=[{"address": "x", "last": "y"}])])
+        )
+        self.assertEqual((lines[3].strip(), lines[6].strip()), ("on hold", "on hold: y"))
+
     def test_nothing_foreign_reaches_the_terminal(self) -> None:
         strange = entry("\x1b[1m", sender="a\nb", recipients=[{"address": "\x9b", "last": "\x07\ud800"}])
         for line in table([strange]):

@@ -106,6 +106,17 @@ class Queue(CommandCase):
             self.assertEqual(service.heard, [{"verb": "run", "pattern": None}])
             os.unlink(self.control)
 
+    def test_letters_are_held_and_released(self) -> None:
+        for verb in ("hold", "release"):
+            service = self.service({"done": True})
+            self.assertEqual(self.run_command("-C", self.file, verb, "A1"), (0, "", ""))
+            self.assertEqual(service.heard, [{"verb": verb, "id": "A1"}])
+            os.unlink(self.control)
+        self.service({"error": "there is no letter B", "exit": os.EX_DATAERR})
+        code, _, err = self.run_command("-C", self.file, "release", "B")
+        self.assertEqual((code, err), (os.EX_DATAERR, "postoffice: there is no letter B\n"))
+        self.assertEqual(self.run_command("-C", self.file, "hold")[0], os.EX_USAGE)
+
     def test_run_some(self) -> None:
         service = self.service({"done": True, "letters": 3})
         self.assertEqual(self.run_command("-C", self.file, "-v", "-qRx"), (0, "3 letters are due now\n", ""))

@@ -569,6 +569,7 @@ class Edits(FiltersCase):
         self.first.changes = [Hold(b"odd\r\nthing")]
         self.assertEqual(self.codes(self.letter())[-1], "250")
         self.assertEqual((self.held(), self.door.contents()), ([True], []))
+        self.assertEqual(self.door.office.journal.named("held"), ["odd?thing"])
 
     def test_edits_of_a_letter_that_is_refused_change_nothing(self) -> None:
         for verdict in (NO, LATER, Discard(), DOWN):

@@ -165,6 +165,9 @@ class Journal:
     def accepted(self, letter_id: str, envelope: Envelope, size: int, client: Client) -> None:
         self.facts.append(("accepted", letter_id))
 
+    def held(self, letter_id: str, reason: str) -> None:
+        self.facts.append(("held", reason))
+
     def filtered(
         self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
     ) -> None:

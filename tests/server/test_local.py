@@ -69,6 +69,7 @@ class Office:
         self.submission = Submission()
         self.begun: list[Any] = []
         self.ran: list[Pattern | None] = []
+        self.held: list[tuple[str, bool]] = []
         self.problem: Exception | None = None
 
     async def entries(self) -> list[Entry]:
@@ -79,6 +80,10 @@ class Office:
     async def run(self, pattern: Pattern | None) -> int:
         self.ran.append(pattern)
         return 2
+
+    async def set_held(self, letter_id: str, held: bool) -> bool:
+        self.held.append((letter_id, held))
+        return letter_id == "A1"
 
     async def explain(self, address: Address) -> Explanation:
         if address.local == "nobody":
@@ -255,6 +260,19 @@ class Rights(Door):
             self.assertEqual(self.ask({"verb": "run"}), [{"done": True, "letters": 2}])
         self.ask({"verb": "run", "pattern": {"field": "any", "text": "X"}})
         self.assertEqual(self.office.ran, [None, None, None, Pattern("any", "x")])
+
+    def test_D5_holding_letters_is_for_administrators(self) -> None:
+        for verb in ("hold", "release"):
+            self.assertEqual(self.refused({"verb": verb, "id": "A1"})[1], os.EX_NOPERM)
+        self.assertEqual(self.office.held, [])
+
+    def test_holding_letters(self) -> None:
+        self.caller = Caller(0, 1, frozenset())
+        self.assertEqual(self.ask({"verb": "hold", "id": "A1"}), [{"done": True}])
+        self.assertEqual(self.ask({"verb": "release", "id": "A1"}), [{"done": True}])
+        text, code = self.refused({"verb": "release", "id": "X\n"})
+        self.assertEqual((text, code), ("there is no letter X?", os.EX_DATAERR))
+        self.assertEqual(self.office.held, [("A1", True), ("A1", False), ("X\n", False)])
 
     def test_D5_explanations_are_for_administrators(self) -> None:
         self.assertEqual(self.refused({"verb": "explain", "address": "all"})[1], os.EX_NOPERM)

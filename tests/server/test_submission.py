@@ -8,13 +8,19 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.config.values import Disposition
+from postoffice.filters.chain import Chain
+from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.reply import Refusal
+from postoffice.mail.reply import Refusal, Reply
+from postoffice.milter.edits import AddHeader, Hold
+from postoffice.milter.verdicts import Refuse
 from postoffice.policy.greylist import Greylist, GreylistSettings
 from postoffice.server.office import IOffice, ISubmission, Pattern
 from postoffice.server.submission import LocalOffice
 from tests.doubles import MemoryGreylist, ScriptedPolicy
+from tests.filters.scripted import ScriptedFilter
 from tests.queue.support import LATER, Directory
 from tests.server.support import Door
 
@@ -49,6 +55,85 @@ class LocalCase(SynchronousTestCase):
         self, *recipients: Address, warning: str | None = None
     ) -> tuple[ISubmission, list[tuple[Address, object]]]:
         return self.done(self.local.begin(CALLER, Address("joe", ""), recipients, warning))  # type: ignore[return-value]
+
+
+class Filtered(LocalCase):
+    """Letters of local commands go through the same filters."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.script = ScriptedFilter()
+        office = self.door.office
+        chain = Chain(
+            [(self.script, Terms(when="submit"))],
+            ChainSettings("mx.example.org", Disposition("bounce")),
+            Directory(),
+            self.policy,
+            office.journal,
+            office.spool.new_id,
+            office.clock,
+        )
+        self.local._filters = chain
+
+    def letter(self, *recipients: Address) -> str:
+        submission, self.refused = self.begin(*recipients)
+        submission.write(b"Subject: x\r\n\r\nhello\r\n")
+        return self.done(submission.finish())  # type: ignore[arg-type]
+
+    def refusal(self, *recipients: Address) -> Reply:
+        """What a letter is refused with."""
+
+        async def hand_in() -> None:
+            submission, _ = await self.local.begin(CALLER, Address("joe", ""), recipients, None)
+            try:
+                submission.write(b"Subject: x\r\n\r\nhello\r\n")
+                await submission.finish()
+            finally:
+                submission.abort()
+
+        error = self.failureResultOf(Deferred.fromCoroutine(hand_in()), Refusal).value
+        assert isinstance(error, Refusal)
+        return error.reply
+
+    def test_what_they_are_told(self) -> None:
+        self.script.changes = [AddHeader(b"X-Seen", b"yes")]
+        letter_id = self.letter(HERE, AWAY)
+        self.assertEqual(
+            self.script.told,
+            ["open", "client", "helo mx.example.org", "sender <joe>", "recipient <a@example.org>",
+             "recipient <b@example.net>", "data 2", "content letter", "close"],
+        )  # fmt: skip
+        self.assertEqual(self.script.open, 0)
+        for content in self.door.contents():
+            self.assertIn(b"X-Seen: yes\r\n", content)
+            self.assertIn(letter_id.encode(), content)
+        self.assertIn(b"From", [field.name for field in self.script.letters[0].fields])
+
+    def test_refusals(self) -> None:
+        for stage in ("client", "sender", "data", "content"):
+            self.script.says = {stage: Refuse(Reply(550, (7, 1), "no"))}
+            self.assertEqual(self.refusal(HERE).text, "no")
+            self.assertEqual((self.door.contents(), self.script.open), ([], 0), stage)
+
+    def test_a_refused_recipient(self) -> None:
+        self.script.says = {"recipient": Refuse(Reply(550, (7, 1), "no"))}
+        self.assertEqual(self.refusal(HERE).text, "no")
+        self.assertEqual(self.script.open, 0)
+
+    def test_one_that_is_broken_off(self) -> None:
+        submission, _ = self.begin(HERE)
+        submission.write(b"Subject")
+        submission.abort()
+        self.assertEqual(self.script.open, 0)
+
+    def test_a_letter_on_hold_goes_on_when_it_is_released(self) -> None:
+        self.script.changes = [Hold(b"odd")]
+        letter_id = self.letter(HERE)
+        self.assertEqual(self.door.contents(), [])
+        self.assertTrue(self.done(self.local.set_held(letter_id, False)))
+        self.door.office.clock.advance(0)
+        self.assertEqual(len(self.door.contents()), 1)
+        self.assertFalse(self.done(self.local.set_held(letter_id, True)))
 
 
 class Handing(LocalCase):

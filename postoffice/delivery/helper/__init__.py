@@ -18,7 +18,8 @@ The child answers on the other end of the pair. Its jobs each have an `id`, whic
     {"do": "mbox", "path", "sender", "now", "tree", "quote"}     with the letter; {} when it was stored
     {"do": "maildir", "path", "now", "host", "tree"}             with the letter; {} when it was stored
     {"do": "command", "text", "environment", "sender", "now", "timeout"}
-                     with the letter; {"status": N} or {"signal": N} or {"timeout": true}, and "output"
+                     with the letter; {"status": N} or {"signal": N} or {"timeout": true}, and "output";
+                     where `sender` is null, the letter has no `From ` line in front
     {"do": "read", "name"}     {"found": false}, or {"found": true} with the content
 
 What went wrong is answered by {"errno": N}, {"busy": true} or {"unsafe": TEXT}; the mailbox is as it was. A

@@ -1,9 +1,10 @@
 """Running a `|command` of a user, in a child that is that user already.
 
 The text is the shell's as its owner wrote it; of the letter only what is in the environment and on standard
-input reaches it. Standard input is a file: the `From ` line and the letter with LF line ends. The command and
-all it started is one process group, which is killed when its time is over or when the service is not there
-any more to hear of the end. What it says is kept up to a bound, the rest is read and thrown away.
+input reaches it. Standard input is a file: the `From ` line (for those who check letters, none) and the
+letter with LF line ends. The command and all it started is one process group, which is killed when its time
+is over or when the service is not there any more to hear of the end. What it says is kept up to a bound, the
+rest is read and thrown away.
 """
 
 from __future__ import annotations
@@ -57,11 +58,12 @@ def _environment(given: dict[str, Any], entry: pwd.struct_passwd) -> dict[str, s
     return {**given, **account, "SHELL": SHELL, "PATH": PATH}
 
 
-def _input(letter: int, sender: str, now: float) -> int:
-    """The letter as the command reads it."""
+def _input(letter: int, sender: str | None, now: float) -> int:
+    """The letter as the command reads it; with no sender there is no `From ` line."""
     file = packets.memory_file()
     lines = LineWriter(quote=False)
-    write_all(file, from_line(sender, now))
+    if sender is not None:
+        write_all(file, from_line(sender, now))
     for piece in packets.pieces(letter):
         write_all(file, lines.feed(piece))
     write_all(file, lines.finish())

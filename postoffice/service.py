@@ -106,7 +106,7 @@ class Office(MultiService):
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
             self.doors.sockets.bind()
-            if self.parts.helper.privileged:
+            if self.parts.helper.at_start:
                 self.parts.helper.start()
         except Unusable as error:
             self.parts.journal.fatal(f"cannot start: {error}")

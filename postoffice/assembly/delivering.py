@@ -20,9 +20,9 @@ from postoffice.interfaces import IJournal
 
 
 def make_identities(
-    settings: Settings, privileged: bool, journal: IJournal, reactor: Any
+    settings: Settings, privileged: bool, socket: str, journal: IJournal, reactor: Any
 ) -> tuple[HelperProcess, Identities]:
-    """The helper, which is not started yet, and those it can become."""
+    """The helper, which is not started yet, and those it can become; `socket` as in `HelperSettings`."""
     rule = settings.mailbox
     helper = HelperProcess(
         HelperSettings(
@@ -30,6 +30,7 @@ def make_identities(
             frozenset({settings.vuser, settings.root_mail or ROOT_MAIL}),
             rule.template if rule.kind == "mbox" and "%" not in rule.template else "",
             privileged,
+            socket,
         ),
         reactor,
         journal.warning,

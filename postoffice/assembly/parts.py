@@ -60,6 +60,8 @@ from postoffice.watched import Watch
 
 # Deliveries to mailboxes, and files read, at once; each waits for the disk.
 FILE_THREADS = 16
+# Of the environment: where a helper that is a unit of its own listens.
+HELPER_SOCKET = "POSTOFFICE_HELPER"
 # Passwords that are checked at once, and those that wait for it: more are refused for now.
 PASSWORD_THREADS = 4
 PASSWORDS_WAITING = 60
@@ -132,8 +134,9 @@ def make_parts(
     in_thread = partial(world.in_thread, reactor, threads)
     watch = Watch(reactor.seconds, journal.warning, in_thread)
     own = MailAccount(account.name, account.uid, account.home)
-    privileged = world.uid() != account.uid
-    helper, identities = make_identities(settings, privileged, journal, reactor)
+    socket = os.environ.get(HELPER_SOCKET, "")
+    privileged = world.uid() != account.uid or bool(socket)
+    helper, identities = make_identities(settings, privileged, socket, journal, reactor)
     homes = HelpedHomes(identities) if privileged else OwnHome(own, in_thread)
     accounts = AllAccounts(in_thread, reactor.seconds) if privileged else OneAccount(own)
     ground = Ground(own, accounts, resolver, addresses, homes, watch, reactor)

@@ -12,6 +12,7 @@
     hold, release
                 set letters aside, and let them go on: hold ID..., release ID... (for administrators)
     greylist    look after the greylist: list, approve, forbid, expire (greylist --help says more)
+    helper      become the users whose mail is delivered: for systemd alone, which hands over a socket
 
 For -bm: -f or -r ADDRESS names the sender (`<>` for none); -i keeps a line with a lone dot from ending
 the letter; -v prints the queue id. -V prints the version, --help this.
@@ -29,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import postoffice
 from postoffice.commands.common import (
+    STANDARD,
     Failed,
     complain,
     configuration,
@@ -85,6 +87,8 @@ def _postoffice(arguments: Sequence[str]) -> int:
         from postoffice.commands.greylist import greylist
 
         return greylist(line.file, line.overrides, line.arguments[1:])
+    if not line.mode and line.arguments == ["helper"]:
+        return _execute([*program([])[:-1], "postoffice.delivery.helper.unit", line.file or STANDARD])
     match line.mode:
         case "V":
             print(f"postoffice {postoffice.__version__}")
@@ -165,7 +169,10 @@ def _period(text: str) -> str:
 
 def _become(words: list[str]) -> int:
     """Replace this process by the service, never importing from the current directory."""
-    command = program(words)
+    return _execute(program(words))
+
+
+def _execute(command: list[str]) -> int:
     sys.stdout.flush()
     try:
         return os.execv(command[0], command)

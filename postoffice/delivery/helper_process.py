@@ -1,13 +1,16 @@
-"""The helper that this service started, by way of its supervisor.
+"""The helper of this service: one that it started, by way of its supervisor, or a unit of systemd's.
 
 Started as root before root is given up, where the service was started by root; else when it is first needed,
-and again where it has gone. Requests go over a socket that outlives helpers. See
-`postoffice.delivery.helper`.
+and again where it has gone. One with a socket of its own is connected to when it is first needed, and only if
+it is root's. Requests go over a socket that outlives helpers. See `postoffice.delivery.helper`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,16 +26,21 @@ from postoffice.delivery.packet_link import PacketLink
 # Seconds for the processes to end at a stop, looked after in steps.
 _PATIENCE = 5.0
 _STEP = 0.02
+_CREDENTIALS = struct.Struct("3i")
 
 
 @frozen
 class HelperSettings:
-    """As in `postoffice.delivery.helper.identity`. With `privileged` it was started as root, if at all."""
+    """As in `postoffice.delivery.helper.identity`. With `privileged` it is root's, if it is there at all.
+
+    `socket` is where it listens, empty for one that we start.
+    """
 
     min_uid: int
     mailboxes_only: frozenset[str]
     mail_folder: str
     privileged: bool
+    socket: str = ""
 
 
 class HelperProcess:
@@ -58,9 +66,17 @@ class HelperProcess:
         """Whether it can become others than the account we run as."""
         return self._settings.privileged
 
+    @property
+    def at_start(self) -> bool:
+        """Whether it has to be started before root is given up."""
+        return self._settings.privileged and not self._settings.socket
+
     def start(self) -> None:
-        """Start it, as who we are now. Errors: `OSError`."""
+        """Start it, as who we are now, or connect to it. Errors: `OSError`."""
         settings = self._settings
+        if settings.socket:
+            self._control = _connected(settings.socket)
+            return
         ours, theirs = packets.pair()
         module = "postoffice.delivery.helper.supervisor"
         words = [str(settings.min_uid), ",".join(sorted(settings.mailboxes_only)), settings.mail_folder]
@@ -80,7 +96,7 @@ class HelperProcess:
     def request(self, account: str, purpose: str, connection: int) -> None:
         if self._link is None:
             if self._control is None:
-                if self._settings.privileged:
+                if self._process is not None and self._settings.privileged:
                     raise ProcessLookupError(0, "it has gone, and only a restart brings it back")
                 self.start()
             self._link = PacketLink(self._reactor, self._control, self._heard, self._gone)
@@ -108,5 +124,22 @@ class HelperProcess:
         self._link = self._control = None
         if self._process is not None:
             self._process.poll()
-        if self._settings.privileged:
+        if self._settings.socket:
+            self._warn("the helper closed the connection")
+        elif self._settings.privileged:
             self._error("the helper has gone: mail for users of this machine waits until a restart")
+
+
+def _connected(path: str) -> socket.socket:
+    """A connection to a helper of root's. Errors: `OSError`."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connection.setblocking(False)
+        connection.connect(path)
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        if _CREDENTIALS.unpack(credentials)[1] != 0:
+            raise PermissionError(errno.EACCES, "the helper is not root's")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -7,8 +7,10 @@ import pwd
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.delivery.helper import identity
+from postoffice.config.options import OPTIONS
+from postoffice.delivery.helper import identity, unit
 from postoffice.delivery.helper.identity import Refused, Rules
+from postoffice.directory.sources import ROOT_MAIL
 
 
 def entry(name: str, uid: int, gid: int) -> pwd.struct_passwd:
@@ -83,3 +85,33 @@ class FolderTests(SynchronousTestCase):
             self.group(0o2775, purpose="command"),
         ):
             self.assertIsNone(wanted)
+
+
+class UnitTests(SynchronousTestCase):
+    """A helper that reads the configuration itself."""
+
+    def test_defaults_are_those_of_the_options(self) -> None:
+        known = {option.name: option.default for option in OPTIONS}
+        for name in ("vuser", "min-uid", "mailbox"):
+            self.assertEqual(unit.DEFAULTS[name], known[name])
+        self.assertEqual(unit.DEFAULTS["root-mail"], ROOT_MAIL)
+
+    def test_settings(self) -> None:
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("min-uid=500 # here\nvuser=vmail\nmailbox=maildir:~/Maildir\n")
+        self.patch(unit.os, "fstat", lambda _: os.stat_result([0o100644, 0, 0, 1, 0, 0, 0, 0, 0, 0]))
+        rules = unit.rules_of(unit.read_settings(path))
+        self.assertEqual(
+            (rules.min_uid, rules.mailboxes_only, rules.mail_folder), (500, {"vmail", "mail"}, "")
+        )
+        self.assertEqual(unit.rules_of(unit.DEFAULTS).mail_folder, "/var/mail")
+
+    def test_a_file_that_others_may_write_is_not_believed(self) -> None:
+        path = self.mktemp()
+        with open(path, "w", encoding="utf-8"):
+            pass
+        for mode, uid in ((0o100664, 0), (0o100646, 0), (0o100644, 1000)):
+            fields = [mode, 0, 0, 1, uid, 0, 0, 0, 0, 0]
+            self.patch(unit.os, "fstat", lambda _, fields=fields: os.stat_result(fields))
+            self.assertRaises(PermissionError, unit.read_settings, path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import smtplib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.live.office import DOMAIN, OfficeCase, furnish, run, settings
@@ -42,6 +42,48 @@ class PrivilegedOffice(Postoffice):
     def command(self) -> Sequence[str | Path]:
         enter = [program("unshare"), "--mount", "sh", "-c", _ENTER, "sh", self.directory, self.room]
         return [*enter, *super().command()]
+
+
+_LISTEN = """
+import os, socket, sys
+listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listening.bind(sys.argv[1] + ".new")
+os.chmod(sys.argv[1] + ".new", 0o666)
+listening.listen()
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+os.set_inheritable(os.dup2(listening.fileno(), 3), True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+module = "postoffice.commands.postoffice"
+os.execv(sys.executable, [sys.executable, "-m", module, "-C", sys.argv[2], "helper"])
+"""
+
+_BESIDE = """
+"$1" -c "$2" "$3" "$4" &
+shift 4
+exec setpriv --reuid postie --regid postie --clear-groups "$@"
+"""
+
+
+class UnitOffice(PrivilegedOffice):
+    """Not started by root, with a helper that was, as systemd would do it."""
+
+    def command(self) -> Sequence[str | Path]:
+        program("setpriv")
+        for name in ("state/spool", "run"):
+            place = self.directory / name
+            place.mkdir(parents=True, exist_ok=True)
+            os.chown(place, POSTIE, POSTIE)
+        whole = list(super().command())
+        at = whole.index(self.python)
+        beside = ["sh", "-c", _BESIDE, "sh", self.python, _LISTEN, self.directory / "helper", self.config]
+        return [*whole[:at], *beside, *whole[at:]]
+
+    def ready(self) -> bool:
+        """The helper listens, too."""
+        return (self.directory / "helper").exists() and super().ready()
+
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment(), "POSTOFFICE_HELPER": f"{self.directory}/helper"}
 
 
 class PrivilegedCase(OfficeCase):

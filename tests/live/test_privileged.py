@@ -5,10 +5,11 @@ from __future__ import annotations
 import mailbox
 import os
 import signal
+import socket
 from pathlib import Path
 
 from tests.live.office import DOMAIN, NAME, run
-from tests.live.privileged import ANN, BOB, MAIL, NOBODY, POSTIE, PrivilegedCase, PrivilegedOffice
+from tests.live.privileged import ANN, BOB, MAIL, NOBODY, POSTIE, PrivilegedCase, PrivilegedOffice, UnitOffice
 from tests.peers import Postoffice
 
 
@@ -73,6 +74,25 @@ class Mailboxes(PrivilegedCase):
         self.assertEqual(run(office, "-bq").returncode, 0)
         self.nothing_waits(office)
         self.assertEqual(self.owned(self.mail / "ann"), (ANN, ANN, 0o600))
+
+
+class Units(PrivilegedCase):
+    """The helper is a unit of its own, and the service has never been root."""
+
+    def test_mail_of_users(self) -> None:
+        self.write("homes/ann/.forward", "ann\n|exit 0\n", ANN)
+        office = self.started(office=UnitOffice)
+        self.send(office, "ann", f"bob@{DOMAIN}")
+        self.nothing_waits(office)
+        self.assertEqual(self.owned(self.mail / "ann"), (ANN, MAIL, 0o660))
+        self.assertEqual(self.owned(self.place / "mail" / DOMAIN / "bob")[:2], (MAIL, MAIL))
+
+    def test_D2_nobody_else_is_served(self) -> None:
+        self.started(office=UnitOffice)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+            stranger.settimeout(20)
+            stranger.connect(f"{self.place}/helper")
+            self.assertEqual(stranger.recv(100), b"")
 
 
 class SmallDisk(PrivilegedOffice):

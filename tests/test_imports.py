@@ -46,6 +46,7 @@ STANDARD_LIBRARY_ONLY = (
     "postoffice.delivery.lines",
     "postoffice.delivery.maildir",
     "postoffice.delivery.mbox",
+    "postoffice.delivery.quota",
 )
 """Modules and packages that start in milliseconds or hold root: the standard library and what is shared."""
 

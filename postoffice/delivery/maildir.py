@@ -4,6 +4,9 @@ Called by `postoffice.delivery.local` in a thread. The letter is written under a
 `tmp/`, synced, moved to `new/`, and that directory is synced: a letter in `new/` is always whole,
 and stays there after `commit` returned. A missing Maildir is made, with mode 0700.
 
+A Maildir with a quota (`postoffice.delivery.quota`) takes no letter beyond it, and the names of its letters
+tell their sizes.
+
 Errors: `OSError`; nothing is left behind in `tmp/` then. A crash may leave a file there, which
 readers of Maildirs remove after 36 hours.
 """
@@ -18,6 +21,7 @@ from contextlib import suppress
 
 from postoffice.delivery.files import make_directory, sync_directory, write_all
 from postoffice.delivery.lines import LineWriter
+from postoffice.delivery.quota import quota_of
 
 _counter = itertools.count()
 _PROCESS = os.urandom(6).hex()
@@ -60,11 +64,28 @@ class MaildirFile:
         if rest:
             write_all(self._descriptor, rest)
         os.fsync(self._descriptor)
-        self._close()
         new = f"{self._path}/new"
-        os.rename(self._place, f"{new}/{self._name}")
-        self._place = f"{new}/{self._name}"
+        quota = quota_of(self._path)
+        if quota is None:
+            self._close()
+            self._rename(f"{new}/{self._name}")
+            return new
+        try:
+            size = os.fstat(self._descriptor).st_size
+            self._close()
+            quota.admit(size, self._name)
+            try:
+                self._rename(f"{new}/{self._name},S={size}")
+            except OSError:
+                quota.give_back(size)
+                raise
+        finally:
+            quota.close()
         return new
+
+    def _rename(self, place: str) -> None:
+        os.rename(self._place, place)
+        self._place = place
 
     def abort(self) -> None:
         self._close()

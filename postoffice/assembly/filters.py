@@ -17,6 +17,7 @@ from postoffice.filters.python import PythonFilter
 from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.interfaces import IFilter, IPolicy
 from postoffice.milter.negotiation import Offer
+from postoffice.services.eager import EagerReactor
 
 # Octets that a filter may put in the place of a body where letters have no limit of their own, and what it
 # may have on top of the limit where they have one.
@@ -70,4 +71,4 @@ def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:
         rule.oversize_header,
         longest,
     )
-    return Milter(milter, parts.reactor, parts.journal.warning)
+    return Milter(milter, parts.reactor, EagerReactor(parts.reactor), parts.journal.warning)

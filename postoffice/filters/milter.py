@@ -73,12 +73,15 @@ class MilterSettings:
 
 @implementer(IFilter)
 class Milter:
-    """One milter, for all sessions."""
+    """One milter, for all sessions. `reactor` keeps time and looks up names, `connector` connects."""
 
-    def __init__(self, settings: MilterSettings, reactor: Any, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: MilterSettings, reactor: Any, connector: Any, note: Callable[[str], None]
+    ) -> None:
         self.name = settings.name
         self.settings = settings
         self.reactor = reactor
+        self._connector = connector
         self.note = note
         self._noted: set[str] = set()
 
@@ -107,7 +110,7 @@ class Milter:
             await self._endpoint(opened.address(name)).connect(factory)
 
     def _endpoint(self, path: str) -> IStreamClientEndpoint:
-        settings, reactor = self.settings, self.reactor
+        settings, reactor = self.settings, self._connector
         timeout = settings.connect_timeout
         if path:
             return UNIXClientEndpoint(reactor, path, timeout)
@@ -115,7 +118,7 @@ class Milter:
             return TCP6ClientEndpoint(reactor, settings.host, settings.port, timeout)
         if settings.host.replace(".", "").isdigit():
             return TCP4ClientEndpoint(reactor, settings.host, settings.port, timeout)
-        return HostnameEndpoint(reactor, settings.host, settings.port, timeout)
+        return HostnameEndpoint(self.reactor, settings.host, settings.port, timeout)
 
 
 @implementer(IPushProducer)
@@ -183,6 +186,7 @@ class MilterSession:
         self._waiter: Deferred[Verdict] | None = None
         self._room: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
+        self._due: float | None = None
         self._until = 0.0
         self._patience = 0.0
 
@@ -290,7 +294,7 @@ class MilterSession:
             self._wire.end(b"", at_once=True)
         if verdict is not None:
             self._settle(verdict)
-        elif self._engine.heard != heard and self._timer is not None:
+        elif self._engine.heard != heard and self._due is not None:
             self._watch(self._patience)
 
     def broke(self, why: str) -> None:
@@ -352,7 +356,7 @@ class MilterSession:
             self._room = Deferred()
             self._watch(WRITE)
             await self._room
-            self._unwatch()
+            self._due = None
             if self._engine.failure is not None:
                 return self._failed(self._engine.failure)
         self._write_all()
@@ -364,20 +368,36 @@ class MilterSession:
             self._wire.transport.write(unsent)
 
     def _watch(self, patience: float) -> None:
-        """From now on there is so much time for the next thing to happen."""
-        self._unwatch()
-        self._patience = patience
-        if self._until:
-            patience = max(0.0, min(patience, self._until - self._clock.seconds()))
-        self._timer = self._clock.callLater(patience, self._late)
+        """From now on there is so much time for the next thing to happen.
 
-    def _unwatch(self) -> None:
+        The timer stays between waits, of which a letter has dozens, and looks at what is due when it rings.
+        """
+        self._patience = patience
+        now = self._clock.seconds()
+        if self._until:
+            patience = max(0.0, min(patience, self._until - now))
+        self._due = now + patience
+        if self._timer is not None and self._timer.getTime() > self._due:
+            self._still()
+        if self._timer is None:
+            self._timer = self._clock.callLater(patience, self._ring)
+
+    def _still(self) -> None:
         timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
+        if timer is not None:
             timer.cancel()
 
-    def _late(self) -> None:
+    def _ring(self) -> None:
         self._timer = None
+        if self._due is None:
+            return
+        left = self._due - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._ring)
+        else:
+            self._late()
+
+    def _late(self) -> None:
         self._failed("it does not answer" if self._room is None else "it does not read")
 
     def _failed(self, why: str) -> Failed:
@@ -388,7 +408,9 @@ class MilterSession:
         return failed
 
     def _settle(self, verdict: Verdict) -> None:
-        self._unwatch()
+        self._due = None
+        if self._engine.failure is not None:
+            self._still()
         self.drained()
         waiter, self._waiter = self._waiter, None
         if waiter is not None:

@@ -1,4 +1,4 @@
-"""TCP connections that are written to at once, and read in large pieces while much comes in.
+"""Connections that are written to at once, and read in large pieces while much comes in.
 
 Twisted keeps what is written until the reactor finds the connection writable, which costs two changes
 of the epoll set and a turn of the reactor for each reply. A reply is small and the socket nearly
@@ -15,6 +15,7 @@ from __future__ import annotations
 from socket import socket
 from typing import Any, cast
 
+from twisted.internet import unix
 from twisted.internet.interfaces import IConnector
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import ClientFactory, Factory
@@ -78,21 +79,46 @@ class EagerClient(_Eager, Client):
     """A connection that we made."""
 
 
+class EagerUnixClient(_Eager, unix.Client):
+    """A connection that we made to a unix socket, which carries no file descriptors."""
+
+
 class _EagerConnector(Connector):
     def _makeTransport(self) -> EagerClient:
         return EagerClient(self.host, self.port, self.bindAddress, self, self.reactor)
 
 
+class _EagerUnixConnector(unix.Connector):
+    # It inherits an annotation that is of TCP alone.
+    def _makeTransport(self) -> Any:
+        return EagerUnixClient(self.address, self, self.reactor, self.checkPID)
+
+
 class EagerReactor:
-    """A reactor as remote delivery wants one, whose connections are `EagerClient`s."""
+    """A reactor as remote delivery and the endpoints of filters want one, whose connections are eager."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self.callLater = reactor.callLater
         self.seconds = reactor.seconds
 
-    def connectTCP(self, host: str, port: int, factory: ClientFactory, timeout: float) -> IConnector:
+    def connectTCP(
+        self,
+        host: str,
+        port: int,
+        factory: ClientFactory,
+        timeout: float = 30,
+        bindAddress: tuple[str, int] | None = None,
+    ) -> IConnector:
         """What `IReactorTCP.connectTCP` does."""
-        connector = _EagerConnector(host, port, factory, timeout, None, self._reactor)
+        connector = _EagerConnector(host, port, factory, timeout, bindAddress, self._reactor)
+        connector.connect()
+        return connector
+
+    def connectUNIX(
+        self, address: str, factory: ClientFactory, timeout: float = 30, checkPID: bool = False
+    ) -> IConnector:
+        """What `IReactorUNIX.connectUNIX` does."""
+        connector = _EagerUnixConnector(address, factory, timeout, self._reactor, checkPID)
         connector.connect()
         return connector

@@ -50,7 +50,7 @@ class DriverCase(SynchronousTestCase):
         self.notes: list[str] = []
 
     def milter(self, **settings: Any) -> Milter:
-        return Milter(MilterSettings(path=PATH, **settings), self.network, self.notes.append)
+        return Milter(MilterSettings(path=PATH, **settings), self.network, self.network, self.notes.append)
 
     def started(self, verdict: Awaitable[Verdict]) -> list[Verdict]:
         """Begin to wait; the verdict is put in here."""
@@ -235,7 +235,9 @@ class Failing(DriverCase):
         self.failed(found, "cannot connect")
 
     def test_a_socket_whose_directory_is_not_there(self) -> None:
-        milter = Milter(MilterSettings(path="/nowhere/" + "x" * 200), self.network, self.notes.append)
+        milter = Milter(
+            MilterSettings(path="/nowhere/" + "x" * 200), self.network, self.network, self.notes.append
+        )
         self.failed(self.started(self.session(milter).open()), "cannot connect")
 
     def test_E4_silence_at_every_stage(self) -> None:
@@ -271,6 +273,20 @@ class Failing(DriverCase):
             self.filter.send(packet(b"p"))
         self.assertEqual(found, [])
         self.network.advance(30)
+        self.failed(found, "does not answer")
+
+    def test_each_wait_has_its_own_time(self) -> None:
+        self.network.answers |= {b"H": None, b"M": None}
+        session = self.begun("C")
+        answered = self.started(self.step(session, "H"))
+        self.network.advance(20)
+        self.filter.send(packet(b"c"))
+        self.assertEqual(answered, [Continue()])
+        found = self.started(self.step(session, "M"))
+        for seconds in (10, 19):
+            self.network.advance(seconds)
+            self.assertEqual(found, [])
+        self.network.advance(1)
         self.failed(found, "does not answer")
 
     def test_a_part_of_a_packet_is_no_progress(self) -> None:

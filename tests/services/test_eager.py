@@ -5,11 +5,11 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet.protocol import Protocol
-from twisted.internet.testing import MemoryReactor
+from twisted.internet.protocol import ClientFactory, Protocol
+from twisted.internet.testing import MemoryReactor, MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.services.eager import READ, READ_MORE, EagerServer
+from postoffice.services.eager import READ, READ_MORE, EagerReactor, EagerServer
 
 
 class Reader(Protocol):
@@ -58,3 +58,28 @@ class Sizes(SynchronousTestCase):
     def test_written_at_once(self) -> None:
         self.connection.write(b"250 OK\r\n")
         self.assertEqual(self.peer.recv(100), b"250 OK\r\n")
+
+
+class UnixSockets(SynchronousTestCase):
+    """Connections that we make to unix sockets."""
+
+    def test_written_at_once_and_read(self) -> None:
+        path = self.mktemp()
+        reader = Reader()
+        reactor: Any = MemoryReactorClock()
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path)
+            listening.listen()
+            EagerReactor(reactor).connectUNIX(path, ClientFactory.forProtocol(lambda: reader))
+            reactor.advance(0)
+            peer, _ = listening.accept()
+        with peer:
+            transport: Any = reader.transport
+            transport.write(b"hello")
+            self.assertEqual(peer.recv(100), b"hello")
+            peer.send(b"and to you")
+            transport.doRead()
+            self.assertEqual(reader.sizes, [10])
+            transport.abortConnection()
+            reactor.advance(0)
+            self.assertEqual(peer.recv(100), b"")

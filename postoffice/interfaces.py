@@ -35,6 +35,7 @@ from postoffice.mail.envelope import (
 from postoffice.mail.greylist import Bounds, Expiry, Record
 from postoffice.mail.outcome import Outcome
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.virtual import AliasSummary, VirtualDomain
 from postoffice.milter.edits import Edit, Field
 from postoffice.milter.facts import Facts
 from postoffice.milter.verdicts import Verdict
@@ -507,6 +508,52 @@ class IPasswordHashes(Interface):
     def verify(stored: str, password: bytes) -> bool:
         """Whether the password, without NULs, fits the hash. Takes up to seconds: call it in a thread."""
 
+    def make(password: bytes) -> str:
+        """A new hash for a password. Takes as long as `verify`."""
+
+
+class Declined(Exception):
+    """What was asked of the files of a virtual domain is not done; the text is for who asked.
+
+    `exit_code` is one of sysexits(3). Nothing was changed.
+    """
+
+    def __init__(self, text: str, exit_code: int) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class IVirtualFiles(Interface):
+    """The passwd and alias files of virtual domains, and the alias file of the system.
+
+    Changes are whole or not at all, and none is lost, whoever else makes one at the same time. What they do
+    not concern stays as it is. Errors of every awaitable: `Declined`.
+    """
+
+    def find(domain: str) -> Awaitable[VirtualDomain | None]:
+        """A virtual domain, active or not, as domains.cf has it now."""
+
+    def users(domain: VirtualDomain) -> Awaitable[list[tuple[str, bool]]]:
+        """The users in the order of the file, and whether each has a password that can be checked."""
+
+    def set_password(domain: VirtualDomain, user: str, password: bytes, new: bool) -> Awaitable[None]:
+        """Give a user another password; or with `new`, add one who is not there yet."""
+
+    def remove_user(domain: VirtualDomain, user: str) -> Awaitable[None]:
+        """Remove a user; the mailbox stays."""
+
+    def aliases(domain: VirtualDomain) -> Awaitable[list[tuple[str, str]]]:
+        """Names and targets in the order of the file."""
+
+    def set_alias(domain: VirtualDomain, name: str, targets: Sequence[str]) -> Awaitable[None]:
+        """Have a name stand for these targets, whatever it stood for."""
+
+    def remove_alias(domain: VirtualDomain, name: str) -> Awaitable[None]:
+        """Remove an alias."""
+
+    def summary(domain: VirtualDomain | None) -> Awaitable[AliasSummary]:
+        """Read an alias file as delivery does; None means the system's."""
+
 
 class StoreFailed(Exception):
     """The store of the policy's memory cannot be used now. Mail is let through, and an error logged."""
@@ -644,6 +691,9 @@ class IJournal(Interface):
 
     def logged_in(client: Client, mechanism: str) -> None:
         """A client has logged in to the account `client.login`."""
+
+    def managed(client: Client, what: str) -> None:
+        """Somebody on this machine has changed a file of a virtual domain."""
 
     auditing: bool = Attribute("whether audit records are wanted; ask before making one")
 

@@ -1,8 +1,8 @@
 """`twistd postoffice`, and what `postoffice -bD` and `-bt` become.
 
 The only module that uses the global reactor. `python -m postoffice.tap serve` runs the service,
-`check` prints every setting and where it came from, `greylist` does what a command asks of the greylist
-while no service runs. Exit codes are those of sysexits(3): a bad
+`check` prints every setting and where it came from, `ask` does what a command asks while no service
+runs (`postoffice.offline`). Exit codes are those of sysexits(3): a bad
 configuration is EX_CONFIG, a missing file EX_NOINPUT, one that cannot be believed EX_OSFILE.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import resource
 import signal
@@ -21,7 +20,6 @@ from functools import partial
 from types import FrameType
 from typing import Any, ClassVar, NoReturn, cast
 
-import apsw
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -30,20 +28,16 @@ from twisted.python.usage import Options as UsageOptions
 from zope.interface import provider
 
 from postoffice import config_file, wire
-from postoffice.assembly.front import make_greylist
-from postoffice.assembly.parts import greylist_store, pairs
-from postoffice.config.places import LogTarget
+from postoffice.assembly.parts import pairs
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.interfaces import IJournal
-from postoffice.server.greylist import answer
+from postoffice.offline import answer
 from postoffice.server.office import NotDone
 from postoffice.service import NOT_TAKEN_OVER, Office, make_office
 from postoffice.services.journal import Journal
-from postoffice.services.privileges import give_up_root, service_account
-from postoffice.services.sinks import open_sink
+from postoffice.services.privileges import service_account
 from postoffice.services.tls import Certificates, Unusable
-from postoffice.spool.schema import too_old
 from postoffice.watched import Watch
 
 
@@ -231,54 +225,28 @@ def check(arguments: Sequence[str]) -> None:
     print(report(options["settings"]), *(f"# warning: {remark}\n" for remark in remarks), sep="")
 
 
-def greylist(arguments: Sequence[str]) -> None:
-    """Do a request of `postoffice.wire` (in JSON, the last word) for the greylist; write the answer's frames.
-
-    As the service's account, since what it makes belongs to the service.
-    """
+def ask(arguments: Sequence[str]) -> None:
+    """Do the request that is a frame of `postoffice.wire` on standard input; write the answer's frames."""
     from twisted.internet.task import react
 
-    *words, request = arguments
     options = Options()
-    options.parseOptions(words)
-    settings: Settings = options["settings"]
-    complaint = too_old(apsw.SQLITE_VERSION_NUMBER)
-    if complaint is not None:
-        fail(os.EX_UNAVAILABLE, complaint)
-    try:
-        give_up_root(service_account(settings.user))
-    except LookupError as error:
-        fail(os.EX_CONFIG, str(error))
-    if not os.access(settings.spool, os.W_OK | os.X_OK):
-        what = "is for root and the service's account" if os.path.isdir(settings.spool) else "does not exist"
-        fail(os.EX_NOPERM, f"the greylist cannot be used: {settings.spool} {what}")
+    options.parseOptions(list(arguments))
+    (request,) = wire.Decoder().feed(sys.stdin.buffer.read())
+    out = sys.stdout.buffer
+
+    async def write(frames: Iterator[bytes]) -> None:
+        out.writelines(frames)
 
     async def work(reactor: Any) -> None:
-        sys.stdout.buffer.write(wire.encode_json(await _ask_greylist(settings, json.loads(request), reactor)))
-        sys.stdout.buffer.flush()
+        try:
+            last = await answer(request, options["settings"], write, reactor)
+        except NotDone as error:
+            last = {"error": str(error), "exit": error.exit_code}
+        out.write(wire.encode_json(last))
+        out.flush()
 
     react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
 
 
-async def _ask_greylist(settings: Settings, request: dict[str, Any], reactor: Any) -> dict[str, Any]:
-    """The last frame of the answer; the others are written as they come."""
-    journal = Journal(reactor, lambda: [open_sink(LogTarget("stderr"))])
-    journal.open()
-    journal.start()
-    store = greylist_store(settings, journal, reactor)
-
-    async def write(frames: Iterator[bytes]) -> None:
-        sys.stdout.buffer.writelines(frames)
-
-    await store.open()
-    try:
-        return await answer(request, make_greylist(settings, store, journal, reactor), write)
-    except NotDone as error:
-        return {"error": str(error), "exit": error.exit_code}
-    finally:
-        await store.close()
-        journal.stop()
-
-
 if __name__ == "__main__":
-    {"serve": serve, "check": check, "greylist": greylist}[sys.argv[1]](sys.argv[2:])
+    {"serve": serve, "check": check, "ask": ask}[sys.argv[1]](sys.argv[2:])

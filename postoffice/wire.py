@@ -20,6 +20,17 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
     {"verb": "submit", "recipients": [ADDRESS...], "sender": ADDRESS}, B frames, E
                                         {"done": true, "id": ID, "refused": [[ADDRESS, REPLY]...]}
 
+    {"verb": "newaliases", "domains": [DOMAIN or null...]}
+                                        for each {"file", "aliases", "longest", "total", "twice"} or
+                                        {"problem": TEXT, "exit": CODE}, then {"done": true}
+    {"verb": "virtual", "domain": DOMAIN, "do": "users"}
+                                        {"user": NAME, "login": bool} for each, then {"done": true}
+    ... "do": "set-password", "user": NAME, "password": TEXT, "new": bool                   {"done": true}
+    ... "do": "remove-user", "user": NAME                                                   {"done": true}
+    ... "do": "aliases"                 {"alias": NAME, "targets": TEXT} for each, then {"done": true}
+    ... "do": "set-alias", "alias": NAME, "targets": [TEXT...]                              {"done": true}
+    ... "do": "remove-alias", "alias": NAME                                                 {"done": true}
+
 `pattern` is null or {"field": "id" | "sender" | "recipient" | "any", "text": TEXT}: letters with that
 text in it, without regard to case. `sender` is null for `<>`, and absent for the caller's own name.
 A letter is {"id", "size", "received", "sender", "held", "busy", "recipients": [{"address", "last"}]}; times
@@ -27,6 +38,9 @@ are epoch seconds, `last` is the reply of the last attempt.
 
 A record is {"record": NAME, "accepted": TIME or null (never), "seen": TIME}. "expire" also takes the flags
 "forbidden", "null", "unused" and "dry" (remove nothing). The greylist's verbs are for administrators.
+
+A domain's verbs are for its owner in domains.cf and administrators. Among "domains", null is the system's
+alias file, for administrators. "twice" are [LINE, NAME] of aliases that do not count, being given before.
 
 What cannot be done is answered with {"error": TEXT, "exit": CODE} (a code of sysexits), at any time,
 also before the content was read. Who the caller is, the service learns from the kernel.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 
 from twisted.internet import defer
@@ -10,11 +11,13 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from postoffice.interfaces import (
+    Declined,
     IDirectory,
     IGreylistStore,
     IPasswordHashes,
     IPolicy,
     IResolver,
+    IVirtualFiles,
     MailExchanger,
     NoSuchDomain,
     ResolverFailure,
@@ -26,6 +29,7 @@ from postoffice.mail.destination import Copy, Destination, Explanation, Fixed, M
 from postoffice.mail.envelope import Envelope
 from postoffice.mail.greylist import Bounds, Record
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.virtual import AliasSummary, VirtualDomain
 
 NO_BOUNDS = Bounds(0, 0, 0)
 
@@ -308,6 +312,46 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+@implementer(IVirtualFiles)
+class MemoryVirtualFiles:
+    """Virtual domains in tables: users with passwords, and aliases, by the name of the domain."""
+
+    def __init__(self, *domains: VirtualDomain) -> None:
+        self.domains = {domain.name: domain for domain in domains}
+        self.passwords: dict[str, dict[str, bytes]] = {name: {} for name in self.domains}
+        self.names: dict[str, dict[str, str]] = {name: {} for name in self.domains}
+
+    async def find(self, domain: str) -> VirtualDomain | None:
+        return self.domains.get(domain)
+
+    async def users(self, domain: VirtualDomain) -> list[tuple[str, bool]]:
+        return [(user, password != b"*") for user, password in self.passwords[domain.name].items()]
+
+    async def set_password(self, domain: VirtualDomain, user: str, password: bytes, new: bool) -> None:
+        if (user in self.passwords[domain.name]) == new:
+            raise Declined("no user, or one already", os.EX_NOUSER)
+        self.passwords[domain.name][user] = password
+
+    async def remove_user(self, domain: VirtualDomain, user: str) -> None:
+        del self.passwords[domain.name][user]
+
+    async def aliases(self, domain: VirtualDomain) -> list[tuple[str, str]]:
+        return list(self.names[domain.name].items())
+
+    async def set_alias(self, domain: VirtualDomain, name: str, targets: Sequence[str]) -> None:
+        self.names[domain.name][name] = ", ".join(targets)
+
+    async def remove_alias(self, domain: VirtualDomain, name: str) -> None:
+        del self.names[domain.name][name]
+
+    async def summary(self, domain: VirtualDomain | None) -> AliasSummary:
+        name = "" if domain is None else domain.name
+        if name not in self.names:
+            raise Declined("no such file", os.EX_NOINPUT)
+        sizes = [len(text) for text in self.names[name].values()]
+        return AliasSummary(f"aliases of {name}", len(sizes), max(sizes, default=0), sum(sizes), ((3, "x"),))
+
+
 @implementer(IPasswordHashes)
 class PlainHashes:
     """Hashes are two words and the password: `hash of secret`. `done` keeps those that were worked on."""
@@ -321,3 +365,6 @@ class PlainHashes:
     def verify(self, stored: str, password: bytes) -> bool:
         self.done.append(stored)
         return stored.partition(" of ")[2] == password.decode()
+
+    def make(self, password: bytes) -> str:
+        return f"hash of {password.decode()}"

@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(STAGES, BELOW_STAGES),
     "assembly": BELOW_STAGES | STAGES,
     "service": BELOW_STAGES | STAGES | {"assembly"},
-    "tap": BELOW_STAGES | STAGES | {"config_file", "assembly", "service"},
+    "offline": BELOW_STAGES | STAGES | {"assembly"},
+    "tap": BELOW_STAGES | STAGES | {"config_file", "assembly", "service", "offline"},
 }
 """What each part of postoffice may import of the others; every part may import itself."""
 

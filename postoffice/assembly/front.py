@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from twisted.cred.checkers import ICredentialsChecker
+from twisted.internet.task import deferLater
 
 from postoffice.assembly.filters import filters_of
 from postoffice.assembly.parts import Parts, text_of
@@ -19,6 +20,7 @@ from postoffice.config.report import in_force
 from postoffice.config.settings import Settings
 from postoffice.directory.lookup import Directory
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords, spelling
+from postoffice.directory.virtual_files import Means, Places, VirtualFiles
 from postoffice.filters.chain import Chain
 from postoffice.interfaces import (
     IGreylistStore,
@@ -94,7 +96,8 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         auth_any_sender=settings.auth_any_sender,
     )
     filters = filters_of(settings, host, directory, policy, parts)
-    authenticator = authenticator_of(settings, registry, parts)
+    hashes = PasswordHashes()
+    authenticator = authenticator_of(settings, registry, hashes, parts)
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
@@ -107,7 +110,15 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
     return Front(
         doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
         office=LocalOffice(
-            intake, parts.spool, parts.scheduler, directory, policy, greylist, full_name, filters
+            intake,
+            parts.spool,
+            parts.scheduler,
+            directory,
+            policy,
+            greylist,
+            virtual_files(settings, hashes, parts),
+            full_name,
+            filters,
         ),
         filters=filters,
         local=LocalSettings(
@@ -147,9 +158,19 @@ def policy_of(
     return Policy(rules, judges, resolver, parts.addresses)
 
 
-def authenticator_of(settings: Settings, registry: Registry, parts: Parts) -> Authenticator:
+def virtual_files(settings: Settings, hashes: PasswordHashes, parts: Parts) -> VirtualFiles:
+    """The files of virtual domains, for those who look after them."""
+    places = Places(settings.virtual, settings.aliases, parts.account.name)
+    in_thread = partial(parts.world.in_thread, parts.reactor, parts.threads)
+    means = Means(in_thread, parts.passwords, partial(deferLater, parts.reactor), parts.ground.watch.look)
+    return VirtualFiles(places, hashes, means)
+
+
+def authenticator_of(
+    settings: Settings, registry: Registry, hashes: PasswordHashes, parts: Parts
+) -> Authenticator:
     """Who may log in. Errors: LookupError for a source of accounts that this machine does not have."""
-    domains, run, hashes = registry.domains, parts.passwords, PasswordHashes()
+    domains, run = registry.domains, parts.passwords
     make: dict[str, Callable[[], ICredentialsChecker]] = {
         "virtual": lambda: VirtualPasswords(domains, registry.users, hashes, run),
         "passwd": lambda: SystemPasswords(domains, ShadowPasswords(hashes).check, run),

@@ -5,6 +5,7 @@ A command's `main` returns its exit code (sysexits). What goes wrong is one line
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,9 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import postoffice
 from postoffice import wire
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 STANDARD = "/etc/postoffice.cf"
 CONTROL = "/run/postoffice/control"
 _LARGEST = 1 << 20
+_PIECE = 1 << 16
 
 
 class Failed(Exception):
@@ -93,6 +99,46 @@ def connect(path: str) -> wire.Connection:
         raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
 
 
+def ask(file: str | None, overrides: Sequence[str], message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The frames of the answer, from the service or, when none runs, from a program that does its work.
+
+    Errors: `Failed`, `wire.Refused`, `OSError`, `wire.WireError`.
+    """
+    path = control_path(file, overrides)
+    try:
+        connection = wire.Connection(path)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        yield from _ask_nobody(configuration(file, overrides), message)
+        return
+    except OSError as error:
+        raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
+    with connection:
+        yield from connection.request(message)
+
+
+def _ask_nobody(words: list[str], message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    # Imported here, since the service is up as a rule.
+    import subprocess
+
+    command = program(["ask", *words])
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            # Other people can read the words of a command, and a request may hold a password.
+            process.stdin.write(wire.encode_json(message))
+            process.stdin.close()
+        decoder = wire.Decoder()
+        while data := os.read(process.stdout.fileno(), _PIECE):
+            for frame in decoder.feed(data):
+                assert isinstance(frame, dict)
+                if "error" in frame:
+                    raise wire.Refused(str(frame["error"]), int(frame["exit"]))
+                yield frame
+    if process.returncode:
+        raise Failed("the service is not running, and nothing else could do it", process.returncode)
+
+
 def program(words: Sequence[str]) -> list[str]:
     """What runs `postoffice.tap`, never importing from the current directory; the environment is prepared."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(postoffice.__file__)))
@@ -119,6 +165,14 @@ def pattern_of(text: str) -> dict[str, str] | None:
     if text[0] in fields and text[1:]:
         return {"field": fields[text[0]], "text": text[1:]}
     return {"field": "any", "text": text}
+
+
+def name_and_domain(address: str) -> tuple[str, str]:
+    """What an address of a virtual domain consists of. Errors: `Failed` with EX_USAGE."""
+    name, _, domain = address.rpartition("@")
+    if not name or not domain:
+        raise Failed(f"{address}: not of the form NAME@DOMAIN", os.EX_USAGE)
+    return name, domain
 
 
 def printable(text: str) -> str:

@@ -23,8 +23,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from postoffice import wire
-from postoffice.commands.common import Failed, configuration, control_path, flags, printable, program
+from postoffice.commands.common import Failed, ask, flags, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 AGE = "14d"
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LEAST = 60
-_PIECE = 1 << 16
 
 
 def greylist(file: str | None, overrides: Sequence[str], words: Sequence[str]) -> int:
@@ -62,7 +60,7 @@ def greylist(file: str | None, overrides: Sequence[str], words: Sequence[str]) -
 def show(file: str | None, overrides: Sequence[str], wide: bool) -> None:
     """Print all records."""
     cut = not wide and sys.stdout.isatty()
-    records = (answer for answer in ask(file, overrides, {"do": "list"}) if "done" not in answer)
+    records = (answer for answer in _asked(file, overrides, {"do": "list"}) if "done" not in answer)
     sys.stdout.writelines(f"{line}\n" for line in table(records, cut))
 
 
@@ -78,7 +76,7 @@ def table(records: Iterable[dict[str, Any]], cut: bool) -> Iterator[str]:
 
 def set_record(file: str | None, overrides: Sequence[str], verb: str, record: str) -> None:
     """Approve or forbid a record."""
-    for _ in ask(file, overrides, {"do": verb, "record": record}):
+    for _ in _asked(file, overrides, {"do": verb, "record": record}):
         pass
 
 
@@ -95,7 +93,7 @@ def expire(file: str | None, overrides: Sequence[str], given: set[str], ages: Se
         "unused": "u" in given,
         "dry": dry,
     }
-    for answer in ask(file, overrides, request):
+    for answer in _asked(file, overrides, request):
         if "done" not in answer:
             if dry or chatty:
                 print(f"delete [{printable(answer['record'])}]")
@@ -104,41 +102,8 @@ def expire(file: str | None, overrides: Sequence[str], given: set[str], ages: Se
             print(f"{left} record{'' if left == 1 else 's'}; expired {answer['expired']}.")
 
 
-def ask(file: str | None, overrides: Sequence[str], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The frames of the answer, from the service or, when none runs, from a program that opens the database.
-
-    Errors: `Failed`, `wire.Refused`, `OSError`, `wire.WireError`.
-    """
-    message = {"verb": "greylist", **request}
-    path = control_path(file, overrides)
-    try:
-        connection = wire.Connection(path)
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        yield from _ask_nobody([*configuration(file, overrides)], message)
-        return
-    except OSError as error:
-        raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
-    with connection:
-        yield from connection.request(message)
-
-
-def _ask_nobody(words: list[str], message: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    # Imported here, since the service is up as a rule.
-    import json
-    import subprocess
-
-    command = program(["greylist", *words, json.dumps(message)])
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        decoder = wire.Decoder()
-        while data := os.read(process.stdout.fileno(), _PIECE):
-            for frame in decoder.feed(data):
-                assert isinstance(frame, dict)
-                if "error" in frame:
-                    raise wire.Refused(str(frame["error"]), int(frame["exit"]))
-                yield frame
-    if process.returncode:
-        raise Failed("the service is not running, and the greylist cannot be opened", process.returncode)
+def _asked(file: str | None, overrides: Sequence[str], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return ask(file, overrides, {"verb": "greylist", **request})
 
 
 def _time(when: int) -> str:

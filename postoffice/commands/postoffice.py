@@ -7,6 +7,7 @@
     -bt         check the configuration and print every setting with where it came from
     -bp         show the queue (mailq); -q{PATTERN} chooses letters
     -bq, -q     run the queue now; -qI, -qS or -qR and a text choose letters
+    -bi         check the alias file (newaliases); with names, those of virtual domains
     -bm         send the letter on standard input to the addresses given (without a mode: this)
     explain     whom an address stands for: explain [--json] ADDRESS (for administrators)
     hold, release
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 _PIECE = 1 << 16
-_MODES = "Ddtpqm"
+_MODES = "Ddtpqmi"
 
 
 class _Line:
@@ -97,6 +98,11 @@ def _postoffice(arguments: Sequence[str]) -> int:
             return _serve(line)
         case "t":
             return _become(["check", *configuration(line.file, line.overrides)])
+        case "i":
+            # Imported here, since only this mode needs it.
+            from postoffice.commands.newaliases import rebuild
+
+            return rebuild("postoffice", line.file, line.overrides, line.arguments)
     path = control_path(line.file, line.overrides)
     match line.mode:
         case "p":
@@ -142,7 +148,7 @@ def _read(arguments: Sequence[str]) -> _Line:
                 line.attached = True
     if line.queue is not None and not line.mode:
         line.mode = "q"
-    if line.arguments and line.mode not in ("", "m"):
+    if line.arguments and line.mode not in ("", "m", "i"):
         raise Failed(f"-b{line.mode} takes no arguments: {line.arguments[0]}", os.EX_USAGE)
     return line
 

@@ -135,12 +135,12 @@ class VirtualUsers:
         users = self._files.get(domain.name)
         if users is None:
             path = f"{self._directory}/{domain.name}/passwd"
-            users = Watched(path, _parse_passwd, {}, self._watch)
+            users = Watched(path, parse_passwd, {}, self._watch)
             self._files[domain.name] = users
         return await users.current()
 
 
-def _parse_passwd(data: bytes) -> dict[str, VirtualUser]:
+def parse_passwd(data: bytes) -> dict[str, VirtualUser]:
     """Users by the lower-case form of the name."""
     users: dict[str, VirtualUser] = {}
     for number, line in enumerate(data.split(b"\n"), 1):

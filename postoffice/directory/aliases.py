@@ -59,7 +59,7 @@ class Aliases:
         # Addresses alone, without blanks, as text; everything else as octets.
         self._pieces: list[dict[str, str | bytes]] = [{} for _ in range(1 + size // _PIECE)]
         self.count = 0
-        #: Octets of the longest and of all aliases, as they are kept.
+        #: Octets of the longest list of targets, and of all with their names, as they are kept.
         self.longest = 0
         self.total = 0
         self.twice: list[tuple[int, str]] = []
@@ -82,7 +82,8 @@ class Aliases:
             return
         piece[key] = text
         self.count += 1
-        self.total += len(text)
+        # What is kept as text is ASCII.
+        self.total += len(text) + len(key.encode())
         self.longest = max(self.longest, len(text))
 
     def clear(self) -> None:
@@ -126,7 +127,7 @@ def parse_aliases(data: bytes, rules: Rules) -> Aliases:
                     aliases.add(number, name, text)
                     continue
         try:
-            name, text = _entry(line.decode())
+            name, text = read_entry(line.decode())
             _check(text, rules)
         except UnicodeDecodeError:
             raise Mistake(number, "not UTF-8") from None
@@ -169,7 +170,7 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
             if not pieces:
                 raise Mistake(number, "the line goes on with an alias, and there is none before it")
         elif pieces:
-            yield start, pieces[0] if len(pieces) == 1 else _joined(start, pieces)
+            yield start, pieces[0] if len(pieces) == 1 else joined(start, pieces)
             pieces.clear()
             size = 0
         if not pieces:
@@ -179,10 +180,10 @@ def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
             raise Mistake(start, f"longer than {LONGEST} octets; put the list into a file, with :include:")
         pieces.append(line)
     if pieces:
-        yield start, pieces[0] if len(pieces) == 1 else _joined(start, pieces)
+        yield start, pieces[0] if len(pieces) == 1 else joined(start, pieces)
 
 
-def _joined(start: int, lines: list[bytes]) -> bytes:
+def joined(start: int, lines: list[bytes]) -> bytes:
     """Lines as one. Each may end with a comment of its own."""
     try:
         return " ".join(without_comment(line.decode().strip()) for line in lines).encode()
@@ -192,7 +193,7 @@ def _joined(start: int, lines: list[bytes]) -> bytes:
         raise Mistake(start, str(error)) from None
 
 
-def _entry(line: str) -> tuple[str, str]:
+def read_entry(line: str) -> tuple[str, str]:
     """Name and targets of one alias. Errors: `ValueError`."""
     line = without_comment(line.strip())
     found = _NAME.match(line)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from attrs import frozen
 
 from postoffice.directory.exchange import Exchange
+from postoffice.mail.virtual import VirtualDomain
 from postoffice.watched import Mistake, Unreadable, Watch, Watched
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*\Z")
@@ -61,7 +62,7 @@ class Domains:
         self._mailname = Watched(names.mailname, _parse_mailname, "", watch, start="")
         none: dict[str, OurDomain] = {}
         path = f"{virtual}/domains.cf"
-        self._virtual = watch.keep(path, lambda: Watched(path, _parse_domains, none, watch))
+        self._virtual = watch.keep(path, lambda: Watched(path, _active_domains, none, watch))
         self._own_addresses = own_addresses
         self._exchange = exchange
 
@@ -143,9 +144,9 @@ def _parse_mailname(data: bytes) -> str:
     return ""
 
 
-def _parse_domains(data: bytes) -> dict[str, OurDomain]:
-    """`owner:domain:active:comment` lines; those whose active is the number zero are left out."""
-    found: dict[str, OurDomain | None] = {}
+def parse_domains(data: bytes) -> dict[str, VirtualDomain]:
+    """`owner:domain:active:comment` lines; a domain is active unless its number is zero."""
+    found: dict[str, VirtualDomain] = {}
     for number, line in _lines(data):
         fields = line.split(":", 3)
         if len(fields) < 3:
@@ -155,8 +156,16 @@ def _parse_domains(data: bytes) -> dict[str, OurDomain]:
             raise Mistake(number, f"{active[:40]!r} in the place of active is not a number")
         if domain_key(name) in found:
             raise Mistake(number, f"the domain {name} is given twice")
-        found[domain_key(name)] = OurDomain(name, virtual=True) if int(active) else None
-    return {key: domain for key, domain in found.items() if domain}
+        found[domain_key(name)] = VirtualDomain(name, fields[0].strip(), bool(int(active)))
+    return found
+
+
+def _active_domains(data: bytes) -> dict[str, OurDomain]:
+    return {
+        key: OurDomain(domain.name, virtual=True)
+        for key, domain in parse_domains(data).items()
+        if domain.active
+    }
 
 
 def _checked_name(number: int, name: str) -> str:

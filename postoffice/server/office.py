@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from zope.interface import Attribute, Interface
 
-from postoffice.interfaces import IGreylist
+from postoffice.interfaces import IGreylist, IVirtualFiles
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation
@@ -82,6 +82,7 @@ class IOffice(Interface):
     """What the local door asks of the rest of the service."""
 
     greylist: IGreylist = Attribute("the greylist's records")
+    virtual: IVirtualFiles = Attribute("the files of virtual domains")
 
     def entries() -> Awaitable[list[Entry]]:
         """Every letter, oldest first."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from postoffice import __version__, wire
@@ -18,7 +19,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation, where_to
 from postoffice.mail.envelope import Entry
 from postoffice.mail.reply import Refusal, printable
-from postoffice.server import greylist
+from postoffice.server import greylist, virtual
 from postoffice.server.office import (
     Caller,
     IOffice,
@@ -50,6 +51,7 @@ class Desk:
         self._settings = settings
         self._caller = caller
         self._talk = talk
+        self._account = name
         user = name or str(caller.uid)
         self._client = Client(ip="", name="localhost", protocol="LOCAL", user=user, may_relay=True)
 
@@ -73,6 +75,10 @@ class Desk:
             case {"verb": "greylist"}:
                 self._need_administrator()
                 return await greylist.answer(request, self._office.greylist, self._talk.write)
+            case {"verb": "virtual" | "newaliases"}:
+                note = partial(self._journal.managed, self._client)
+                asker = virtual.Asker(self._account, self._administrator(), note)
+                return await virtual.answer(request, self._office.virtual, asker, self._talk.write)
             case {"verb": "status"}:
                 administrator = self._administrator()
                 return {

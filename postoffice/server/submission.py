@@ -11,7 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from attrs import evolve
 from zope.interface import implementer
 
-from postoffice.interfaces import IDirectory, IFilters, IGreylist, IPolicy, IQueue, IScreening, ISpool
+from postoffice.interfaces import (
+    IDirectory,
+    IFilters,
+    IGreylist,
+    IPolicy,
+    IQueue,
+    IScreening,
+    ISpool,
+    IVirtualFiles,
+)
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation
@@ -67,10 +76,12 @@ class LocalOffice:
         directory: IDirectory,
         policy: IPolicy,
         greylist: IGreylist,
+        virtual: IVirtualFiles,
         full_name: Callable[[str], str],
         filters: IFilters | None = None,
     ) -> None:
         self.greylist = greylist
+        self.virtual = virtual
         self._intake = intake
         self._spool = spool
         self._queue = queue

@@ -53,6 +53,9 @@ class PasswordHashes:
         verifier = self._verifier(stored)
         return verifier is not None and verifier(stored, password)
 
+    def make(self, password: bytes) -> str:
+        return self._argon2.hash(password)
+
     def _verifier(self, stored: str) -> Callable[[str, bytes], bool] | None:
         if _DES(stored) or _MD5(stored) or _YESCRYPT(stored):
             return self._by_crypt

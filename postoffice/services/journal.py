@@ -158,6 +158,9 @@ class Journal:
             tls=str(client.tls or ""),
         )
 
+    def managed(self, client: Client, what: str) -> None:
+        self._note("info", "managed", f"{client}: {printable(what)}", client=str(client), what=what)
+
     def wrong_number(self, client: Client, address: Address, reply: Reply) -> None:
         helo = printable(client.helo or "-", 255)
         self._note(

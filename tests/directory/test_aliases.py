@@ -139,7 +139,7 @@ class AliasFileTests(SynchronousTestCase):
 
     def test_summary(self) -> None:
         aliases = parse_aliases(b"x: a\ny: b@example.org, a\n", SYSTEM)
-        self.assertEqual((aliases.count, aliases.longest, aliases.total), (2, 15, 16))
+        self.assertEqual((aliases.count, aliases.longest, aliases.total), (2, 15, 18))
 
     def test_mistakes_name_the_line(self) -> None:
         for text, said in (

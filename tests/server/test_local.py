@@ -22,8 +22,10 @@ from postoffice.mail.client import Client
 from postoffice.mail.destination import Copy, Explanation, Remote, Step
 from postoffice.mail.envelope import Entry, Letter, Recipient
 from postoffice.mail.reply import Refusal, Reply
+from postoffice.mail.virtual import VirtualDomain
 from postoffice.server.local import PER_ACCOUNT, LocalFactory
 from postoffice.server.office import Caller, IOffice, ISubmission, LocalSettings, Pattern
+from tests.doubles import MemoryVirtualFiles
 
 UNKNOWN = Reply(550, (1, 1), "No such user")
 FULL = Reply(452, (3, 1), "No room")
@@ -71,6 +73,7 @@ class Office:
         self.ran: list[Pattern | None] = []
         self.held: list[tuple[str, bool]] = []
         self.problem: Exception | None = None
+        self.virtual = MemoryVirtualFiles(VirtualDomain("a.example", "alice", active=True))
 
     async def entries(self) -> list[Entry]:
         if self.problem:
@@ -107,13 +110,16 @@ class Office:
 
 
 class Journal:
-    """Keeps what is reported; only the two methods this door uses."""
+    """Keeps what is reported; only the methods this door uses."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[Any, ...]] = []
 
     def refused(self, client: Client, what: str, reply: Reply, why: str) -> None:
         self.lines.append((str(client), what, reply))
+
+    def managed(self, client: Client, what: str) -> None:
+        self.lines.append((str(client), what))
 
     def error(self, text: str, failure: BaseException | None = None) -> None:
         self.lines.append((text, failure))
@@ -292,6 +298,32 @@ class Rights(Door):
             self.ask({"verb": "explain", "address": "nobody"})[-1], {"done": True, "refusal": str(UNKNOWN)}
         )
         self.assertEqual(self.refused({"verb": "explain", "address": "a b"})[1], os.EX_USAGE)
+
+    def test_D5_domains_are_for_their_owners_and_administrators(self) -> None:
+        request = {
+            "verb": "virtual",
+            "domain": "a.example",
+            "do": "set-alias",
+            "alias": "x",
+            "targets": ["y"],
+        }
+        may = {0: True, 100: True, 1000: True, 1001: False, 1234: False}
+        for uid, expected in may.items():
+            self.caller = Caller(uid, 1, frozenset({uid}))
+            if expected:
+                self.assertEqual(self.ask(request), [{"done": True}])
+            else:
+                self.assertEqual(self.refused(request)[1], os.EX_NOPERM)
+        self.caller = Caller(1001, 1, frozenset({50}))
+        self.assertEqual(self.ask(request), [{"done": True}])
+        names = [name for name, _ in self.journal.lines]
+        self.assertEqual(names, [f"{name}@localhost" for name in ("root", "postoffice", "alice", "bob")])
+        self.assertEqual({what for _, what in self.journal.lines}, {"set the alias x@a.example"})
+
+    def test_D5_alias_files_are_for_administrators(self) -> None:
+        request = {"verb": "newaliases", "domains": [None, "a.example"]}
+        system, own, _ = self.ask(request)
+        self.assertEqual((system["exit"], own["file"]), (os.EX_NOPERM, "aliases of a.example"))
 
     def test_no_group_is_nobodys_group(self) -> None:
         self.make(LocalSettings("mx.example", 100, None, everybody_lists=True, recipients=10, idle=300.0))

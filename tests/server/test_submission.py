@@ -19,7 +19,7 @@ from postoffice.milter.verdicts import Refuse
 from postoffice.policy.greylist import Greylist, GreylistSettings
 from postoffice.server.office import IOffice, ISubmission, Pattern
 from postoffice.server.submission import LocalOffice
-from tests.doubles import MemoryGreylist, ScriptedPolicy
+from tests.doubles import MemoryGreylist, MemoryVirtualFiles, ScriptedPolicy
 from tests.filters.scripted import ScriptedFilter
 from tests.queue.support import LATER, Directory
 from tests.server.support import Door
@@ -44,6 +44,7 @@ class LocalCase(SynchronousTestCase):
             Directory(),
             self.policy,
             greylist,
+            MemoryVirtualFiles(),
             lambda user: f"{user.title()} \u00d6. (Box)",
         )
 

@@ -73,6 +73,14 @@ class Hashes(SynchronousTestCase):
             damaged = stored[:-2] + ("Ab" if stored[-2:] != "Ab" else "Cd")
             self.assertFalse(self.hashes.verify(damaged, PASSWORD), kind)
 
+    def test_new_ones(self) -> None:
+        one, other = self.hashes.make(PASSWORD), self.hashes.make(PASSWORD)
+        self.assertNotEqual(one, other)
+        self.assertTrue(one.startswith("$argon2id$"))
+        self.assertTrue(self.hashes.usable(one))
+        self.assertTrue(self.hashes.verify(one, PASSWORD))
+        self.assertFalse(self.hashes.verify(one, PASSWORD[:-1]))
+
     def test_C2_what_is_no_hash_fits_nothing(self) -> None:
         for stored in NONE_OF_THEM:
             self.assertFalse(self.hashes.usable(stored), stored)

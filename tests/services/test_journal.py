@@ -176,6 +176,10 @@ class Facts(SynchronousTestCase):
         fields = json.loads(as_json(self.sink.records[0]))
         self.assertEqual((fields["door"], fields["protocol"], fields["tls"]), ("smtps", "ESMTPS", str(tls)))
 
+    def test_who_has_changed_files(self) -> None:
+        self.journal.managed(Client("", user="tim", protocol="LOCAL"), "set the alias x\n@here.example")
+        self.assertEqual(self.told(), ["tim@localhost: set the alias x?@here.example"])
+
     def test_who_has_logged_in(self) -> None:
         client = Client("192.0.2.1", login="alice@example.org")
         self.journal.logged_in(client, "PLAIN")

@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from postoffice import __version__
-from postoffice.filters.screening import Screening, World
+from postoffice.filters.leg import World
+from postoffice.filters.screening import Screening
 from postoffice.filters.terms import ChainSettings, Member, Terms
 from postoffice.interfaces import IDirectory, IFilter, IFilters, IJournal, IPolicy, IScreening
 from postoffice.mail.client import Client

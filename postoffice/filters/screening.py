@@ -10,14 +10,14 @@ RFC 5321 section 4.5.3.2.6 gives a server ten minutes to answer the end of the d
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from postoffice.filters.envelope import BadSender, edited_envelope
+from postoffice.filters.leg import CONTENT, Event, Leg, World
 from postoffice.filters.letter import (
     Replaced,
     arguments_of,
@@ -27,13 +27,10 @@ from postoffice.filters.letter import (
     octets_of,
     with_marks,
 )
-from postoffice.filters.terms import ChainSettings, Member, OnError
+from postoffice.filters.terms import Member, OnError
 from postoffice.interfaces import (
     Draught,
-    IDirectory,
     IFilterSession,
-    IJournal,
-    IPolicy,
     IScreening,
     Screened,
     Turned,
@@ -43,7 +40,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.milter.edits import Hold, edited_header, replaced_body
 from postoffice.milter.facts import Facts
-from postoffice.milter.verdicts import PUT_OFF, Continue, Discard, Failed, Refuse, Verdict
+from postoffice.milter.verdicts import PUT_OFF, REJECTED, Discard, Failed, Refuse, Verdict
 
 # Seconds that all filters together have for the content of a letter.
 CONTENT_TIME = 570.0
@@ -55,51 +52,12 @@ TOO_BIG = Reply(552, (3, 4), "The message has become too large")
 _ON_ERROR: dict[OnError, Reply] = {"tempfail": PUT_OFF, "reject": BROKEN, "shutdown": CLOSING}
 
 
-@frozen
-class World:
-    """What every session of the chain needs."""
-
-    settings: ChainSettings
-    directory: IDirectory
-    policy: IPolicy
-    journal: IJournal
-    new_id: Callable[[], str]
-    clock: IReactorTime
-
-
-class _Leg:
-    """One filter's part in a session. It may be `out` of this letter, or have `failed` and why.
-
-    `mark` is what it said against the client itself, which every letter bears, `helo_mark` against its
-    greeting.
-    """
-
-    __slots__ = ("failed", "helo_mark", "mark", "member", "opened", "out", "session")
-
-    def __init__(self, member: Member) -> None:
-        self.member = member
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Nothing was said yet."""
-        self.session: IFilterSession = self.member.filter.session()
-        self.opened = self.out = False
-        self.failed: str | None = None
-        self.mark = self.helo_mark = ""
-
-    @property
-    def active(self) -> bool:
-        """Whether it is asked about this letter, and has not said already what it thinks of the client."""
-        ready = self.opened and self.failed is None and not self.out
-        return ready and not self.mark and not self.helo_mark
-
-
 @implementer(IScreening)
 class Screening:
     """All filters' part in one session."""
 
     def __init__(self, members: Sequence[Member], facts: Facts, world: World) -> None:
-        self._legs = [_Leg(member) for member in members]
+        self._legs = [Leg(member, facts, world) for member in members]
         self._facts = facts
         self._world = world
         self._gone = False
@@ -123,12 +81,11 @@ class Screening:
         if self._greeted or any(leg.opened for leg in self._legs):
             # It turned out to be another client: for the filters this is another session.
             for leg in self._legs:
-                leg.session.close()
-                leg.begin_anew()
+                leg.end()
         # A command of this machine greets with our name, in a manner of speaking.
         facts.client, self._greeted, self._refused = client, not client.ip, None
         legs = [leg for leg in self._legs if not leg.member.terms.lazy]
-        opening = [Deferred.fromCoroutine(self._open(leg)) for leg in legs]
+        opening = [Deferred.fromCoroutine(leg.open()) for leg in legs]
         await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
         try:
             for leg in legs:
@@ -238,14 +195,14 @@ class Screening:
                 def ask(one: IFilterSession, now: Draught = now) -> Awaitable[Verdict]:
                     return one.content(facts, now, until)
 
-                await self._judge(leg, "content", await self._ask(leg, "content", ask))
-            if leg.opened and leg.failed is None and not self._discarding:
+                await self._judge(leg, CONTENT, await self._ask(leg, CONTENT, ask))
+            if leg.there and not self._discarding:
                 draught = self._changed(leg, draught)
         return self._screened(draught, None if draught.body is before else draught.body.held)
 
     def abort(self) -> None:
         for leg in self._legs:
-            if self._inside and leg.opened and leg.failed is None:
+            if self._inside and leg.there:
                 leg.session.abort()
             leg.out = False
         self._inside = self._discarding = False
@@ -261,36 +218,32 @@ class Screening:
         except Refusal:
             return False
 
-    async def _open(self, leg: _Leg) -> None:
-        verdict = await leg.session.open()
-        leg.opened = True
-        if type(verdict) is Failed:
-            self._note_failure(leg, "connection", verdict, 0.0)
-
-    async def _reopen(self, leg: _Leg) -> None:
+    async def _reopen(self, leg: Leg) -> None:
         """Try a filter that has failed, or was not needed yet: it is told of the session so far."""
-        leg.session.close()
-        leg.begin_anew()
-        await self._open(leg)
+        leg.end()
+        await leg.open()
         self._check_gone()
-        await self._introduce(leg)
-        if self._greeted:
-            await self._greet(leg)
+        try:
+            await self._introduce(leg)
+            if self._greeted:
+                await self._greet(leg)
+        except Refusal:
+            # It will be asked again at the next letter.
+            leg.end()
+            raise
         if leg.failed is not None:
             self._poisoned(leg)
             self._check_poison()
 
-    async def _introduce(self, leg: _Leg) -> None:
+    async def _introduce(self, leg: Leg) -> None:
         if leg.failed is None:
             leg.mark = await self._about_client(leg, "connection", lambda one: one.client(self._facts))
 
-    async def _greet(self, leg: _Leg) -> None:
+    async def _greet(self, leg: Leg) -> None:
         if leg.active:
             leg.helo_mark = await self._about_client(leg, "HELO", lambda one: one.helo(self._facts))
 
-    async def _about_client(
-        self, leg: _Leg, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]
-    ) -> str:
+    async def _about_client(self, leg: Leg, what: str, event: Event) -> str:
         """Ask about the client: the mark its letters are to bear. Errors: `Refusal`."""
         match await self._ask(leg, what, event):
             case Refuse(reply=reply):
@@ -298,43 +251,20 @@ class Screening:
                     raise self._refusal(leg, reply)
                 return mark_of(reply)
             case Failed() if leg.member.terms.on_error == "shutdown":
-                raise self._refusal(leg, CLOSING, leg.failed or "")
+                raise leg.refusal(CLOSING, leg.failed or "")
         return ""
 
-    async def _letter_event(self, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]) -> None:
+    async def _letter_event(self, what: str, event: Event) -> None:
         for leg in self._legs:
             if leg.active and not self._discarding:
                 await self._judge(leg, what, await self._ask(leg, what, event))
 
-    async def _ask(
-        self, leg: _Leg, what: str, event: Callable[[IFilterSession], Awaitable[Verdict]]
-    ) -> Verdict:
-        clock = self._world.clock
-        begun = clock.seconds()
-        verdict = await event(leg.session)
+    async def _ask(self, leg: Leg, what: str, event: Event) -> Verdict:
+        verdict = await leg.ask(what, event)
         self._check_gone()
-        seconds = clock.seconds() - begun
-        if type(verdict) is Failed:
-            self._note_failure(leg, what, verdict, seconds)
-        elif type(verdict) is not Continue or what == "content":
-            said = verdict.reply if type(verdict) is Refuse else type(verdict).__name__.lower()
-            self._journal(leg, what, str(said), seconds)
-            leg.member.counts[type(verdict).__name__.lower()] += 1
-        if type(verdict) is not Failed and what == "content":
-            leg.member.last_failure = ""
         return verdict
 
-    def _note_failure(self, leg: _Leg, what: str, failed: Failed, seconds: float) -> None:
-        leg.failed = leg.member.last_failure = failed.why
-        leg.member.counts["failed"] += 1
-        self._journal(leg, what, f"failed: {failed.why}", seconds)
-
-    def _journal(self, leg: _Leg, what: str, verdict: str, seconds: float) -> None:
-        facts = self._facts
-        name = leg.member.filter.name
-        self._world.journal.filtered(facts.client, name, what, facts.letter_id, verdict, seconds)
-
-    async def _judge(self, leg: _Leg, what: str, verdict: Verdict) -> None:
+    async def _judge(self, leg: Leg, what: str, verdict: Verdict) -> None:
         """What a verdict on the whole letter comes to. Errors: `Refusal`."""
         match verdict:
             case Refuse(reply=reply):
@@ -357,16 +287,18 @@ class Screening:
         """Whether a refusal is one, or marks the letter only."""
         return reply.temporary or self._world.settings.spam.mode == "bounce"
 
-    def _refusal(self, leg: _Leg, reply: Reply, why: str = "") -> Refusal:
-        return Refusal(reply, f"filter {leg.member.filter.name}{': ' if why else ''}{why}")
+    def _refusal(self, leg: Leg, reply: Reply) -> Refusal:
+        """What a filter refuses with, in the administrator's words where it has none of its own."""
+        reason = self._world.settings.spam.text
+        return leg.refusal(evolve(reply, text=reason) if reply == REJECTED and reason else reply)
 
-    def _poisoned(self, leg: _Leg) -> None:
+    def _poisoned(self, leg: Leg) -> None:
         """A filter failed inside of a letter."""
         on_error = leg.member.terms.on_error
         if on_error == "quarantine":
             self._holds.append(f"filter failure: {leg.member.filter.name}")
         elif on_error != "accept":
-            self._poison = self._refusal(leg, _ON_ERROR[on_error], leg.failed or "")
+            self._poison = leg.refusal(_ON_ERROR[on_error], leg.failed or "")
 
     def _check_poison(self) -> None:
         if self._poison is not None:
@@ -384,11 +316,11 @@ class Screening:
     def _end_letter(self) -> None:
         """Nobody stays inside of a letter that comes to nothing."""
         for leg in self._legs:
-            if leg.opened and leg.failed is None:
+            if leg.there:
                 leg.session.abort()
                 leg.out = True
 
-    def _changed(self, leg: _Leg, draught: Draught) -> Draught:
+    def _changed(self, leg: Leg, draught: Draught) -> Draught:
         """The letter with a filter's edits. Errors: `Refusal`, for a sender that is none."""
         edits = leg.session.edits()
         if not edits or leg.out:
@@ -398,9 +330,9 @@ class Screening:
             envelope, more = edited_envelope(draught.envelope, edits)
         except BadSender as error:
             self._end_letter()
-            raise self._refusal(leg, PUT_OFF, str(error)) from error
+            raise leg.refusal(PUT_OFF, str(error)) from error
         for what in (*dropped, *more):
-            self._journal(leg, "content", f"dropped {what}", 0.0)
+            leg.tell(CONTENT, f"dropped {what}")
         self._holds += [
             printable(edit.reason.decode("utf-8", "replace")) or f"held by {leg.member.filter.name}"
             for edit in edits

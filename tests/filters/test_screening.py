@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from itertools import product
 from typing import Any
 
@@ -26,6 +27,7 @@ from postoffice.milter.edits import (
 from postoffice.milter.verdicts import (
     CLOSED,
     PUT_OFF,
+    REJECTED,
     Accept,
     Continue,
     Discard,
@@ -181,6 +183,33 @@ class Events(FiltersCase):
         visit = self.greeted()
         self.assertEqual(self.say(visit, MAIL), ["550 5.7.1 we saw spam"])
 
+    def test_a_lazy_filter_that_refuses_the_client_does_so_at_each_letter(self) -> None:
+        self.chain(lazy=True)
+        self.first.says["helo"] = NO
+        visit = self.greeted()
+        self.assertEqual(self.say(visit, MAIL, MAIL), ["550 5.7.1 we saw spam"] * 2)
+        self.assertEqual(self.first.open, 0)
+
+    def test_another_client_is_another_session(self) -> None:
+        self.door.change(xclient=(ip_network("192.0.2.0/24"),))
+        visit = self.greeted()
+        self.assertEqual(self.codes(self.say(visit, "XCLIENT ADDR=198.51.100.7 NAME=far.example"))[0], "220")
+        self.assertEqual(self.first.told[-3:], ["close", "open", "client 198.51.100.7"])
+        self.assertEqual(self.codes(self.say(visit, HELO, MAIL)), ["250", "250"])
+        self.assertEqual(self.first.open, 1)
+
+    def test_chunks(self) -> None:
+        visit = self.greeted()
+        self.say(visit, MAIL, RCPT)
+        heard = visit.send(b"BDAT 14\r\nSubject: s\r\n\r\nBDAT 6 LAST\r\ntext\r\n")
+        self.assertEqual([line[:3] for line in heard.split(b"\r\n")], [b"250", b"250", b""])
+        self.assertEqual(self.first.told[-2:], ["data 1", "content letter"])
+        self.first.says["data"] = NO
+        visit = self.greeted()
+        self.say(visit, MAIL, RCPT)
+        self.assertEqual(visit.send(b"BDAT 2 LAST\r\nx\n"), b"550 5.7.1 we saw spam\r\n")
+        self.assertIn("abort", self.second.told)
+
     def test_filters_that_do_not_apply_are_not_asked(self) -> None:
         self.chain(when="submit")
         self.letter()
@@ -267,6 +296,13 @@ class Verdicts(FiltersCase):
             self.assertEqual(self.codes(self.letter())[-1], "250")
             self.assertNotIn("content letter", self.first.told)
             self.assertIn("content letter", self.second.told)
+
+    def test_1_4_5_spam_bounce_bounces(self) -> None:
+        self.chain("bounce:We take no spam")
+        for verdict, text in ((Refuse(REJECTED), "We take no spam"), (NO, "we saw spam")):
+            self.first.says["content"] = verdict
+            self.assertEqual(self.letter()[-1], f"550 5.7.1 {text}")
+        self.assertEqual(self.door.contents(), [])
 
     def test_421_closes(self) -> None:
         self.first.says["content"] = Refuse(CLOSED)

@@ -295,6 +295,8 @@ class Session:
     def _what(self, event: Event) -> str:
         """The command of an event with its argument, for the log."""
         match event:
+            case Helo(name=name):
+                return f"HELO {name}"
             case Mail(sender=sender):
                 return f"MAIL FROM:{path(sender)}"
             case Rcpt(recipient=recipient):

@@ -135,7 +135,7 @@ class Wheel(SynchronousTestCase):
         listing = run(fresh / "bin/python", "-c", TWISTD, "--help", cwd=home, unprivileged=True)
         self.assertRegex(listing, r"(?m)^ +postoffice ")
         self.assertNotIn("Traceback", listing)
-        for command in ("postoffice", "mailq"):
+        for command in ("postoffice", "mailq", "newaliases", "valias", "vpasswd"):
             self.assertTrue(os.access(fresh / "bin" / command, os.X_OK))
         self.assertIn("0.", run(fresh / "bin/postoffice", "-V", cwd=home, unprivileged=True))
         unlocked = run("chmod", "-R", "u+w", site, cwd=home)

@@ -207,6 +207,25 @@ class Down(Case):
         self.running.start()
         self.assertTrue(self.logs_in(ALICE, PASSWORD))
 
+    def test_root_works_as_the_service(self) -> None:
+        """What is made belongs to the service's account."""
+        need_root()
+        # A temporary directory is open to everybody, so root believes no configuration that is in it.
+        place = f"/run/postoffice-domains-{os.getpid()}"
+        os.mkdir(place, 0o755)
+        self.addCleanup(shutil.rmtree, place)
+        file = f"{place}/postoffice.cf"
+        with open(file, "w") as opened:
+            opened.write(self.running.config.read_text() + f"user={NOBODY}\n")
+        words = [self.running.python, "-m", "postoffice.commands.valias", "-C", file, f"x@{DOMAIN}", "alice"]
+        done = subprocess.run(
+            words, capture_output=True, env=self.running.environment(), timeout=60, check=False
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        made = self.place / DOMAIN / "aliases"
+        self.assertEqual(made.read_text(), "x: alice\n")
+        self.assertEqual(made.stat().st_uid, pwd.getpwnam(NOBODY).pw_uid)
+
     def test_D5_others_may_not(self) -> None:
         need_root()
         before = self.passwd.read_bytes()

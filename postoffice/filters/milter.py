@@ -8,25 +8,15 @@ verdict is `Failed` and the socket is closed at once, since answers may be under
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    UNIXClientEndpoint,
-)
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IStreamClientEndpoint
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.python.failure import Failure
+from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
-from postoffice import wire
+from postoffice.filters.connection import Connection, connect_host, connect_tcp, connect_unix, is_address
 from postoffice.interfaces import Draught, IContent, IFilter, IFilterSession
 from postoffice.milter.edits import Edit
 from postoffice.milter.engine import MilterEngine
@@ -40,11 +30,10 @@ REPLY = 30.0
 CONTENT = 300.0
 WRITE = 30.0
 
-# What is gathered before it is written where no answer is waited for.
 USUAL = Offer()
 
+# What is gathered before it is written where no answer is waited for.
 _BATCH = 65536
-_LONGEST_PATH = 107
 
 
 @frozen
@@ -97,77 +86,16 @@ class Milter:
             self._noted.add(text)
             self.note(f"filter {self.name}: {text}")
 
-    async def connect(self, wire_: _Wire) -> None:
+    async def connect(self, connection: Connection) -> None:
         """Connect. Errors: whatever Twisted or the system says."""
         settings = self.settings
-        factory = Factory.forProtocol(lambda: wire_)
-        factory.noisy = False
-        if len(os.fsencode(settings.path)) <= _LONGEST_PATH:
-            await self._endpoint(settings.path).connect(factory)
-            return
-        folder, name = os.path.split(settings.path)
-        with wire.Folder(folder) as opened:
-            await self._endpoint(opened.address(name)).connect(factory)
-
-    def _endpoint(self, path: str) -> IStreamClientEndpoint:
-        settings, reactor = self.settings, self._connector
         timeout = settings.connect_timeout
-        if path:
-            return UNIXClientEndpoint(reactor, path, timeout)
-        if ":" in settings.host:
-            return TCP6ClientEndpoint(reactor, settings.host, settings.port, timeout)
-        if settings.host.replace(".", "").isdigit():
-            return TCP4ClientEndpoint(reactor, settings.host, settings.port, timeout)
-        return HostnameEndpoint(self.reactor, settings.host, settings.port, timeout)
-
-
-@implementer(IPushProducer)
-class _Wire(Protocol):
-    """The connection; tells the session what happens on it."""
-
-    def __init__(self, session: MilterSession) -> None:
-        self._session: MilterSession | None = session
-        self.choked = False
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        if hasattr(transport, "setTcpNoDelay"):
-            transport.setTcpNoDelay(True)
-        transport.registerProducer(self, True)
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._session is not None:
-            self._session.received(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            done = isinstance(reason.value, ConnectionDone)
-            session.broke("the connection was closed" if done else str(reason.value))
-
-    def pauseProducing(self) -> None:
-        self.choked = True
-
-    def resumeProducing(self) -> None:
-        self.choked = False
-        if self._session is not None:
-            self._session.drained()
-
-    def stopProducing(self) -> None:
-        """`connectionLost` follows."""
-
-    def end(self, last: bytes, at_once: bool) -> None:
-        """Say the last word, if any, and close."""
-        self._session = None
-        transport: Any = self.transport
-        if transport is None:
-            return
-        transport.unregisterProducer()
-        if at_once:
-            transport.abortConnection()
+        if settings.path:
+            await connect_unix(settings.path, connection, timeout, self._connector)
+        elif is_address(settings.host):
+            await connect_tcp(settings.host, settings.port, connection, timeout, self._connector)
         else:
-            transport.write(last)
-            transport.loseConnection()
+            await connect_host(settings.host, settings.port, connection, timeout, self.reactor)
 
 
 @implementer(IFilterSession)
@@ -179,7 +107,7 @@ class MilterSession:
         self._milter = milter
         self._clock = milter.reactor
         self._engine = MilterEngine(settings.offer, settings.longest_body)
-        self._wire = _Wire(self)
+        self._wire = Connection(self)
         self._connecting: Deferred[None] | None = None
         self._unsent: list[bytes] = []
         self._gathered = 0

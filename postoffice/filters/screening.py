@@ -236,7 +236,9 @@ class Screening:
             self._check_poison()
 
     async def _introduce(self, leg: Leg) -> None:
-        if leg.failed is None:
+        if leg.failed is not None:
+            self._check_shutdown(leg)
+        else:
             leg.mark = await self._about_client(leg, "connection", lambda one: one.client(self._facts))
 
     async def _greet(self, leg: Leg) -> None:
@@ -250,9 +252,14 @@ class Screening:
                 if self._refuses(reply):
                     raise self._refusal(leg, reply)
                 return mark_of(reply)
-            case Failed() if leg.member.terms.on_error == "shutdown":
-                raise leg.refusal(CLOSING, leg.failed or "")
+            case Failed():
+                self._check_shutdown(leg)
         return ""
+
+    def _check_shutdown(self, leg: Leg) -> None:
+        """A filter that failed outside of a letter may be one without which there is no session."""
+        if leg.member.terms.on_error == "shutdown":
+            raise leg.refusal(CLOSING, leg.failed or "")
 
     async def _letter_event(self, what: str, event: Event) -> None:
         for leg in self._legs:

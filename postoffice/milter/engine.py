@@ -121,6 +121,8 @@ class MilterEngine:
         self.heard = 0
         # Changes of this letter that the administrator denies the filter.
         self.dropped = 0
+        # That every letter of the client be put on hold, which it may ask for before there is one.
+        self._holds: list[Edit] = []
         self._offer = offer
         self._longest_body = longest_body
         self._decoder = Decoder(longest_body)
@@ -337,10 +339,12 @@ class MilterEngine:
             self._body += len(edit.data)
             if self._body > self._longest_body:
                 raise Malformed("the body it puts in the place of the letter's is too long")
-        elif len(self.edits) >= MOST_EDITS:
+        elif len(self.edits) + len(self._holds) >= MOST_EDITS:
             raise Malformed("too many changes")
         self.heard += 1
-        if self._offer.ignore_denied and not self._offer.allows(edit):
+        if awaited in _OF_SESSION:
+            self._holds.append(edit)
+        elif self._offer.ignore_denied and not self._offer.allows(edit):
             self.dropped += 1
         else:
             self.edits.append(edit)
@@ -376,7 +380,7 @@ class MilterEngine:
         return not self.agreed.actions & CHANGE_BODY and any(type(edit) is ReplaceBody for edit in self.edits)
 
     def _forget_letter(self) -> None:
-        self.edits = []
+        self.edits = [*self._holds]
         self.dropped = self._body = 0
         self._skipped.clear()
         self._done_with_letter = False

@@ -448,11 +448,13 @@ class Failures(FiltersCase):
             self.assertEqual(self.codes(self.say(visit, HELO, MAIL)), ["250", "451"], stage)
 
     def test_shutdown_when_it_cannot_judge_the_client(self) -> None:
-        self.chain(on_error="shutdown")
-        self.first.says["client"] = DOWN
-        visit = self.visit()
-        self.assertTrue(self.banner.startswith("421"))
-        self.assertTrue(visit.closed)
+        for stage in ("open", "client"):
+            self.setUp()
+            self.chain(on_error="shutdown")
+            self.first.says[stage] = DOWN
+            visit = self.visit()
+            self.assertTrue(self.banner.startswith("421"))
+            self.assertTrue(visit.closed)
 
     def test_it_is_tried_again_at_the_next_letter(self) -> None:
         self.first.says["content"] = DOWN

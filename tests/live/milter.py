@@ -1,4 +1,4 @@
-"""The scripted milter of `tests.filters.fake` on a real unix socket, each connection in a thread."""
+"""The scripted milter of `tests.filters.fake` on a real socket, each connection in a thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.filters.fake import FakeMilter
 
 
 class SocketMilter:
-    """Listens at `path`, for everybody, until `stop`; `connections` are those it got."""
+    """Listens at `path` for everybody, or on a free `port` without one; `connections` are those it got."""
 
     def __init__(self, path: str, answers: dict[bytes, bytes | Callable[[bytes], bytes] | None]) -> None:
         self.answers = answers
@@ -19,9 +19,15 @@ class SocketMilter:
         self.path = path
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(path)
-        os.chmod(path, 0o777)
+        self.port = 0
+        if path:
+            self._listening = socket.socket(socket.AF_UNIX)
+            self._listening.bind(path)
+            os.chmod(path, 0o777)
+        else:
+            self._listening = socket.socket()
+            self._listening.bind(("127.0.0.1", 0))
+            self.port = self._listening.getsockname()[1]
         self._listening.listen(50)
         self._begin(self._accept)
 
@@ -63,7 +69,8 @@ class SocketMilter:
         """Be down."""
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
-        os.unlink(self.path)
+        if self.path:
+            os.unlink(self.path)
         self.hang_up()
         for thread in self._threads:
             thread.join(30)

@@ -64,6 +64,15 @@ class Milters(FiltersCase):
             self.assertTrue(one.commands.startswith("OCHMRTLL"))
             self.assertEqual(one.macros[b"C"]["j"], "mail.here.test")
 
+    def test_it_listens_on_a_port(self) -> None:
+        milter = SocketMilter("", {})
+        self.addCleanup(milter.stop)
+        for host in (HOST, "localhost"):
+            office = self.office(f"filter={host}:{milter.port}", name=f"office-{host}")
+            self.assertEqual(self.send(office)[0], 250)
+            self.assertIn("NBE", milter.connections[-1].commands)
+            office.stop()
+
     def test_it_goes_down_and_comes_back_in_one_session(self) -> None:
         milter = self.milter({})
         office = self.office(f"filter={milter.path}")

@@ -346,6 +346,15 @@ class Verdicts(SynchronousTestCase):
         made.receive(packet(b"q", b"r\0") + packet(b"a"))
         self.assertEqual(made.edits, [Hold(b"r")])
 
+    def test_a_hold_that_is_asked_for_with_the_client_is_for_all_its_letters(self) -> None:
+        made = engine()
+        EVENTS["C"](made)
+        made.receive(packet(b"q", b"r\0") + packet(b"c"))
+        for _ in range(2):
+            play(made, "MRTNBE")
+            self.assertEqual(made.edits, [Hold(b"r")])
+            made.abort()
+
     def test_a_body_that_was_not_agreed_on_puts_the_letter_off(self) -> None:
         made = engine(actions=0x1)
         play(made, "CMRTNB")

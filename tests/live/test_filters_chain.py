@@ -7,6 +7,8 @@ import re
 import select
 import signal
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names
 from tests.live.names import NameServer
@@ -163,18 +165,25 @@ class BesidePostfix(FilterCase):
         self.addCleanup(os.umask, os.umask(0o022))
 
     def compare(self, filters: list[Milter]) -> None:
-        """Whatever is different but for the traces that each leaves of itself."""
+        """No letter comes out differently but for the traces that each leaves of itself."""
+        office, postfix = self.both(filters)
+        for name, content in (LETTERS | MORE).items():
+            ours = self.passes(office, content)
+            self.assertEqual(comparable(ours), comparable(self.by_postfix(postfix, content)), name)
+
+    def both(self, filters: Sequence[Milter]) -> tuple[Postoffice, Postfix]:
+        """Both servers, with the same name and these filters."""
         office = self.filtered(*filters)
         settings = {
             "smtpd_milters": ", ".join(each.postfix_address for each in filters),
             "myhostname": OURS.decode(),
             "milter_default_action": "tempfail",
+            # As we look them up, which without a DNS is in /etc/hosts.
+            "smtpd_peername_lookup": "yes",
         }
         postfix = Postfix(self.place("postfix"), domains=["here.test"], settings=settings)
         self.addCleanup(postfix.stop)
-        for name, content in (LETTERS | MORE).items():
-            ours = self.passes(office, content)
-            self.assertEqual(comparable(ours), comparable(self.by_postfix(postfix, content)), name)
+        return office, postfix
 
     def by_postfix(self, postfix: Postfix, content: bytes) -> bytes:
         """A letter as Postfix delivers it."""
@@ -198,6 +207,11 @@ class BesidePostfix(FilterCase):
             ]
         )
 
+    def test_a_signer_and_then_rspamd(self) -> None:
+        self.compare(
+            [self.kept(OpenDkim(self.place("dkim"), self.key)), self.kept(Rspamd(self.place("rspamd")))]
+        )
+
     def test_changes_of_every_kind(self) -> None:
         self.compare(
             [
@@ -205,6 +219,26 @@ class BesidePostfix(FilterCase):
                 self.kept(Scripted(self.place("more"), CHANGES[:-1])),
             ]
         )
+
+    def test_a_filter_is_told_the_same(self) -> None:
+        puppet = self.kept(Scripted(self.place("puppet")))
+        office, postfix = self.both([puppet])
+        for name, content in (LETTERS | MORE).items():
+            self.passes(office, content)
+            ours = self.told(puppet)
+            self.by_postfix(postfix, content)
+            self.assertEqual(ours, self.told(puppet), name)
+
+    def told(self, puppet: Scripted) -> list[list[Any]]:
+        """What it was told in a session, without the client's port and the sizes of pieces of the body."""
+        self.assertTrue(wait_until(lambda: puppet.seen()[-1] == ["close"], 20), puppet.seen())
+        events = puppet.seen()
+        size = sum(event[1] for event in events if event[0] == "body")
+        return [event[: PARTS.get(event[0])] for event in events if event[0] != "body"] + [["size", size]]
+
+
+PARTS = {"connect": 2, "end": 1}
+"""How much of an event is the same for both: not the client's port, and not all macros."""
 
 
 def comparable(content: bytes) -> tuple[list[bytes], bytes]:

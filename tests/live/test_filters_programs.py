@@ -107,6 +107,23 @@ class Everything(FilterCase):
             office.stop()
             puppet.restart()
 
+    def test_one_recipient_of_two(self) -> None:
+        """As a filter with a greylist does it."""
+        wait = ["451", "4.7.1", "later"]
+        puppet = self.kept(Scripted(self.place("puppet"), **{"envrcpt <bob@here.test>": wait}))
+        office = self.filtered(puppet)
+        with self.calling(office) as caller:
+            caller.wire.ask(b"MAIL FROM:<ann@far.test>")
+            replies = [caller.wire.ask(b"RCPT TO:<%b@here.test>" % user) for user in (b"bob", b"alice")]
+            self.assertEqual([replies[0], replies[1][:3]], [b"451 4.7.1 later\r\n", b"250"])
+            caller.wire.ask(b"DATA")
+            self.assertEqual(caller.wire.ask(crlf(letter()) + b".")[:3], b"250")
+            self.arrived(office, set())
+            self.assertEqual(stored(office, "bob"), [])
+            puppet.does()
+        self.assertEqual(self.sent(office, letter(), recipients=[b"bob@here.test"])[:3], b"250")
+        self.arrived(office, set(), "bob")
+
     def test_refusals_at_every_event(self) -> None:
         puppet = self.kept(Scripted(self.place("puppet")))
         office = self.filtered(puppet)

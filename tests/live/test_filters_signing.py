@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tests.live.filters import OURS, FilterCase, crlf, field, letter, names, travelled
 from tests.live.names import NameServer
-from tests.live.office import DOMAIN, stored
+from tests.live.office import DOMAIN, run, stored
 from tests.live.raw import Elsewhere
 from tests.live.test_login import ALICE, PASSWORD, hashed, plain
 from tests.peers import HOST
@@ -63,6 +63,12 @@ class Signing(FilterCase):
             # It writes its own field with a blank in front of the colon's value, and reads 8-bit as it likes.
             signed = self.passes(office, content)
             self.assertEqual(verified(crlf(signed), self.key), [True], f"{name}: {signed[:2000]!r}")
+
+    def test_what_is_submitted_here_is_signed(self) -> None:
+        office = self.filtered(self.kept(OpenDkim(self.place("sign"), self.key)))
+        done = run(office, "-bm", "-f", "ann@far.test", "alice@here.test", data=letter())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(verified(crlf(self.arrived(office, set())), self.key), [True])
 
     def test_changed_on_the_way(self) -> None:
         office = self.filtered(self.kept(OpenDkim(self.place("sign"), self.key)))

@@ -30,7 +30,8 @@ class Puppet(Milter.Base):  # type: ignore[misc]
     def tell(self, event: str, *what: Any) -> int:
         """Write the event down; the verdict on it."""
         note([event, *what])
-        verdict = self.script["events"].get(event, "CONTINUE")
+        events = self.script["events"]
+        verdict = events.get(f"{event} {what[0]}" if what else event) or events.get(event, "CONTINUE")
         if isinstance(verdict, list):
             code, status, *lines = verdict
             self.setreply(code, status, *lines)

@@ -17,7 +17,8 @@ class Scripted(Milter):
 
     An action is a list of the name of a method of pymilter's and its arguments, such as
     `["addheader", "X-New", "value"]`; `last` is what it then says (`ACCEPT`, `CONTINUE`, `REJECT`,
-    `TEMPFAIL`, `DISCARD`) or `DIE`. `events` are verdicts at other events, by the name of the event.
+    `TEMPFAIL`, `DISCARD`) or `DIE`. `events` are verdicts at other events, by the name of the event, behind
+    which may stand its first argument.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from postoffice.directory.lookup import Directory
 from postoffice.filters.av import Scanner
 from postoffice.filters.chain import Chain
 from postoffice.filters.milter import CONTENT, REPLY, Milter, MilterSettings
-from postoffice.filters.python import PythonFilter
+from postoffice.filters.plugin import PythonFilter
 from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.interfaces import IFilter, IPolicy
 from postoffice.milter.negotiation import Offer

@@ -18,7 +18,7 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
 )
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IAddress, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -102,25 +102,31 @@ def is_address(host: str) -> bool:
 async def connect_unix(path: str, connection: Connection, timeout: float, reactor: Any) -> None:
     """Connect to a unix socket, whose path may be longer than the kernel takes."""
     if len(os.fsencode(path)) <= _LONGEST_PATH:
-        await UNIXClientEndpoint(reactor, path, timeout).connect(_factory(connection))
+        await UNIXClientEndpoint(reactor, path, timeout).connect(_Once(connection))
         return
     folder, name = os.path.split(path)
     with wire.Folder(folder) as opened:
-        await UNIXClientEndpoint(reactor, opened.address(name), timeout).connect(_factory(connection))
+        await UNIXClientEndpoint(reactor, opened.address(name), timeout).connect(_Once(connection))
 
 
 async def connect_tcp(host: str, port: int, connection: Connection, timeout: float, reactor: Any) -> None:
     """Connect to an address."""
     endpoint = TCP6ClientEndpoint if ":" in host else TCP4ClientEndpoint
-    await endpoint(reactor, host, port, timeout).connect(_factory(connection))
+    await endpoint(reactor, host, port, timeout).connect(_Once(connection))
 
 
 async def connect_host(host: str, port: int, connection: Connection, timeout: float, reactor: Any) -> None:
     """Connect to a host by its name."""
-    await HostnameEndpoint(reactor, host, port, timeout).connect(_factory(connection))
+    await HostnameEndpoint(reactor, host, port, timeout).connect(_Once(connection))
 
 
-def _factory(connection: Connection) -> Factory[Connection]:
-    factory = Factory.forProtocol(lambda: connection)
-    factory.noisy = False
-    return factory
+class _Once(Factory[Connection]):
+    """Hands out the one connection, and keeps nothing of it."""
+
+    noisy = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connections = [connection]
+
+    def buildProtocol(self, addr: IAddress | None) -> Connection | None:
+        return self._connections.pop() if self._connections else None

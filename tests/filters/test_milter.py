@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -214,6 +216,29 @@ class Conversation(DriverCase):
         self.network.wires[0].producer.resumeProducing()
         self.assertEqual(found, [Continue()])
         self.assertEqual(sum(map(len, self.filter.data(b"B"))), 1_000_000)
+
+
+class Leaving(DriverCase):
+    def test_a_session_that_is_over_leaves_no_circle(self) -> None:
+        """Full garbage collections are rare: what sessions leave to them is kept for long."""
+        for broken in (False, True):
+            session: Any = self.milter().session()
+            self.now(session.open())
+            for event in "CHMRT":
+                self.now(self.step(session, event))
+            self.now(self.content(session))
+            if broken:
+                self.filter.hang_up()
+            session.close()
+            left = weakref.ref(session)
+            self.network.wires.clear()
+            self.network.connections.clear()
+            gc.disable()
+            try:
+                del session
+                self.assertIsNone(left())
+            finally:
+                gc.enable()
 
 
 class Failing(DriverCase):

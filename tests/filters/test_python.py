@@ -12,12 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.filters.letter import Replaced
+from postoffice.filters.plugin import PythonFilter, PythonSession
 from postoffice.filters.python import (
     Facts,
     Filter,
     Letter,
-    PythonFilter,
-    PythonSession,
     Verdict,
     accept,
     discard,

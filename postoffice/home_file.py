@@ -30,7 +30,11 @@ def read_as_owner(home: str, uid: int, name: str) -> bytes | None:
     *directories, last = name.split("/")
     opened: list[int] = []
     try:
-        opened.append(os.open(home, _DIRECTORY))
+        try:
+            opened.append(os.open(home, _DIRECTORY))
+        except NotADirectoryError:
+            # Accounts without a home have /dev/null for one.
+            return None
         _check(os.fstat(opened[-1]), uid, "the home")
         for directory in directories:
             opened.append(os.open(directory, _DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))

@@ -679,6 +679,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_mbox.UnsafeTests.test_another_owner",
     ),
     Mutant(
+        "D3_group_of_the_mail_folder",
+        "postoffice/delivery/identities.py",
+        'return "files" if own or not self._mail_folder else "places"',
+        'return "files"',
+        "tests.live.test_privileged.Programs.test_D3_no_mailbox_of_others_is_made",
+    ),
+    Mutant(
         "D3_part_left",
         "postoffice/delivery/mbox.py",
         "os.ftruncate(self._descriptor, self._size)",

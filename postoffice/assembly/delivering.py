@@ -24,11 +24,12 @@ def make_identities(
 ) -> tuple[HelperProcess, Identities]:
     """The helper, which is not started yet, and those it can become; `socket` as in `HelperSettings`."""
     rule = settings.mailbox
+    mail_folder = rule.template if rule.kind == "mbox" and "%" not in rule.template else ""
     helper = HelperProcess(
         HelperSettings(
             settings.min_uid,
             frozenset({settings.vuser, settings.root_mail or ROOT_MAIL}),
-            rule.template if rule.kind == "mbox" and "%" not in rule.template else "",
+            mail_folder,
             privileged,
             socket,
         ),
@@ -36,7 +37,7 @@ def make_identities(
         journal.warning,
         journal.error,
     )
-    return helper, Identities(reactor, helper)
+    return helper, Identities(reactor, helper, mail_folder)
 
 
 def make_local(

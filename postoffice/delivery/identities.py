@@ -87,11 +87,15 @@ class _Child:
 
 
 class Identities:
-    """`helper` gets a new socket pair's other end to somebody who becomes the account."""
+    """`helper` gets a new socket pair's other end to somebody who becomes the account.
 
-    def __init__(self, reactor: Any, helper: Helping) -> None:
+    Mboxes of users lie in `mail_folder`, if anywhere; only letters for these have to do with its group.
+    """
+
+    def __init__(self, reactor: Any, helper: Helping, mail_folder: str = "") -> None:
         self._reactor = reactor
         self._helper = helper
+        self._mail_folder = mail_folder
         self._children: dict[tuple[str, str], list[_Child]] = {}
         # Those with nothing to do, who had it longest first.
         self._resting: dict[_Child, None] = {}
@@ -99,6 +103,7 @@ class Identities:
         self._stopped = False
         self._room = {
             "files": DeferredSemaphore(FILES_AT_ONCE),
+            "places": DeferredSemaphore(FILES_AT_ONCE),
             "command": DeferredSemaphore(COMMANDS_AT_ONCE),
         }
         self._under_way = 0
@@ -108,7 +113,8 @@ class Identities:
 
     async def store(self, account: str, message: dict[str, Any], letter: int) -> None:
         """Have a letter stored. Errors also: `MailboxBusy`, `UnsafeMailbox`, `OSError`."""
-        answer, _ = await self._ask((account, "files"), message, letter, TIMEOUT)
+        key = (account, self._purpose(account, message["path"]))
+        answer, _ = await self._ask(key, message, letter, TIMEOUT)
         if "busy" in answer:
             raise MailboxBusy
         if "unsafe" in answer:
@@ -148,6 +154,16 @@ class Identities:
             self._sweeper.cancel()
             self._sweeper = None
         await self._helper.stop()
+
+    def _purpose(self, account: str, path: str) -> str:
+        """What a child is for that stores a letter at `path`.
+
+        A place that the account chose, by its words or by links on the way, must not be written to with the
+        group of the mail folder: other users' mailboxes could be made there.
+        """
+        folder, _, name = path.rpartition("/")
+        own = folder == self._mail_folder and (name == account or name.startswith(f"{account}:"))
+        return "files" if own or not self._mail_folder else "places"
 
     async def _ask(
         self,

@@ -42,7 +42,7 @@ class RulesTests(SynchronousTestCase):
         return str(error), error.never
 
     def test_users(self) -> None:
-        for purpose in ("files", "command"):
+        for purpose in ("files", "places", "command"):
             self.assertEqual(self.rules.account("ann", purpose).pw_uid, 1000)
 
     def test_D2_who_is_refused(self) -> None:
@@ -83,6 +83,7 @@ class FolderTests(SynchronousTestCase):
             self.group(0o2775, uid=1000),
             self.group(0o775, gid=0),
             self.group(0o2775, purpose="command"),
+            self.group(0o2775, purpose="places"),
         ):
             self.assertIsNone(wanted)
 

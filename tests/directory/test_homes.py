@@ -54,6 +54,7 @@ class OwnHomeTests(SynchronousTestCase):
         self.assertIsNone(self.read())
         self.assertIsNone(self.read("nodirectory/file"))
         self.assertIsNone(read_as_owner(f"{self.home}/nowhere", self.uid, ".forward"))
+        self.assertIsNone(read_as_owner("/dev/null", self.uid, ".forward"))
 
     def test_D4_others_may_write(self) -> None:
         for mode in (0o664, 0o646):

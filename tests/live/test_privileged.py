@@ -135,6 +135,20 @@ class Programs(PrivilegedCase):
         # The three standard ones, and what `ls` opened.
         self.assertEqual(files, "4")
 
+    def test_D3_no_mailbox_of_others_is_made(self) -> None:
+        home = self.place / "homes/ann"
+        (home / "link").symlink_to("/var/mail")
+        lines = "/var/mail/ann\n/var/mail/bob\n/var/mail/bob:spam\n/var/mail/anna\n"
+        self.write("homes/ann/.forward", f"{lines}{home}/link/bob\n{home}/log\n", ANN)
+        office = self.started()
+        self.send(office, "ann")
+        self.eventually("the log says why", lambda: office.log().count("Permission denied") >= 4, office)
+        self.eventually("the rest is there", lambda: (home / "log").exists(), office)
+        self.eventually("her own is, too", lambda: os.listdir(self.mail) == ["ann"], office)
+        self.send(office, "bob")
+        self.eventually("bob has a mailbox", lambda: (self.mail / "bob").exists(), office)
+        self.assertEqual(self.owned(self.mail / "bob"), (BOB, MAIL, 0o660))
+
     def test_D4_a_forward_that_others_may_write_is_not_obeyed(self) -> None:
         self.write("homes/ann/.forward", "bob\n", ANN, 0o664)
         office = self.started()

@@ -10,7 +10,7 @@ they were started as.
 They speak over SOCK_SEQPACKET sockets, one J frame of `postoffice.wire` in each packet, letters and other
 contents in sealed memory files beside it. To the helper, on the socket it was started with:
 
-    {"account": NAME, "purpose": "files" | "command"}      with one end of a socket pair
+    {"account": NAME, "purpose": "files" | "places" | "command"}      with one end of a socket pair
 
 and from it, once at its start: {"started": PID, "ended": TEXT}, where TEXT tells how an earlier one ended.
 The child answers on the other end of the pair. Its jobs each have an `id`, which its answer repeats:
@@ -24,6 +24,7 @@ The child answers on the other end of the pair. Its jobs each have an `id`, whic
 
 What went wrong is answered by {"errno": N}, {"busy": true} or {"unsafe": TEXT}; the mailbox is as it was. A
 child that does not come to be says {"refused": TEXT, "never": BOOL} instead. What a child may do depends on
-its purpose: everything but a command, or one command, in a process of its own. The end of a connection ends
+its purpose: everything but a command (`files`), the same but reading, without the group of the mail folder,
+for places that a user names (`places`), or one command, in a process of its own. The end of a connection ends
 whoever is at its other end: children, helper and supervisor.
 """

@@ -32,7 +32,11 @@ TOGETHER = 32
 
 _SMALL = 1 << 20
 
-_ALLOWED = {"files": {"mbox", "maildir", "read"}, "command": {"command"}}
+_ALLOWED = {
+    "files": {"mbox", "maildir", "read"},
+    "places": {"mbox", "maildir"},
+    "command": {"command"},
+}
 
 
 class Child:

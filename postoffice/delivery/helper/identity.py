@@ -30,7 +30,7 @@ class Rules:
     """Whom children may be.
 
     Accounts below `min_uid` are refused, but for those of `mailboxes_only`. `mail_folder` is where users'
-    mboxes lie ("" for nowhere): a child that writes mailboxes keeps the group that may write there.
+    mboxes lie ("" for nowhere): a child that writes these keeps the group that may write there.
     """
 
     def __init__(self, min_uid: int, mailboxes_only: frozenset[str], mail_folder: str) -> None:
@@ -48,13 +48,13 @@ class Rules:
             raise Refused(f"there is no account {name}", never=False) from None
         if entry.pw_uid == 0 or entry.pw_gid == 0:
             raise Refused(f"nothing is done as {name}, who is root or of its group", never=True)
-        if entry.pw_uid < self.min_uid and not (purpose == "files" and name in self.mailboxes_only):
+        if entry.pw_uid < self.min_uid and not (purpose != "command" and name in self.mailboxes_only):
             raise Refused(f"nothing is done as {name}, whose number is below min-uid", never=True)
         return entry
 
     def shared_group(self, purpose: str) -> int | None:
         """The group that a child keeps besides the account's own, to write where mboxes lie."""
-        if os.geteuid() != 0 or purpose == "command" or not self.mail_folder:
+        if os.geteuid() != 0 or purpose != "files" or not self.mail_folder:
             return None
         try:
             status = os.stat(self.mail_folder)

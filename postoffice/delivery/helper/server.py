@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PURPOSES = ("files", "command")
+PURPOSES = ("files", "places", "command")
 
 
 def serve(control: socket.socket, rules: Rules, ended: str) -> None:

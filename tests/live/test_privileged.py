@@ -5,12 +5,13 @@ from __future__ import annotations
 import mailbox
 import os
 import signal
+import smtplib
 import socket
 from pathlib import Path
 
 from tests.live.office import DOMAIN, NAME, run
 from tests.live.privileged import ANN, BOB, MAIL, NOBODY, POSTIE, PrivilegedCase, PrivilegedOffice, UnitOffice
-from tests.peers import Postoffice
+from tests.peers import HOST, Postoffice
 
 
 def status_of(process: int) -> dict[str, str]:
@@ -173,6 +174,15 @@ class Programs(PrivilegedCase):
         self.nothing_waits(office)
         self.assertEqual((place / "said").read_text(), "nobody\n")
         self.assertEqual(self.owned(place / "log"), (NOBODY, NOBODY, 0o600))
+
+    def test_the_av_command_is_nobody(self) -> None:
+        office = self.started('av="|id -u; id -G; exit 1"')
+        with smtplib.SMTP(HOST, office.port, timeout=60) as client:
+            client.ehlo()
+            client.docmd("MAIL", "FROM:<a@far.test>")
+            client.docmd("RCPT", f"TO:<ann@{NAME}>")
+            answer = client.data(b"Subject: s\r\n\r\ntext\r\n")
+        self.assertEqual(answer, (550, f"5.7.1 {NOBODY} / {NOBODY}".encode()))
 
 
 class Crashes(PrivilegedCase):

@@ -8,6 +8,7 @@ import select
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names
@@ -131,6 +132,33 @@ class Chained(FilterCase):
         for complaint in ("EOF", "abort", "timeout", "rror"):
             self.assertNotIn(complaint, clamav.log())
             self.assertNotIn(complaint, second.stderr.read_text())
+
+    def test_a_filter_that_is_killed_again_and_again(self) -> None:
+        """Each letter is delivered once, with all that the filter changes or nothing of it."""
+        changes = [["addheader", "X-Changed", "yes"], ["replacebody", "new\r\n"]]
+        stable = self.kept(Scripted(self.place("stable"), [["addheader", "X-Stable", "yes"]]))
+        victim = self.kept(Scripted(self.place("victim"), changes))
+        office = self.filtered(stable, f"{victim.address},on-error=accept")
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(
+                smtp_source,
+                office.port,
+                sessions=20,
+                messages=200,
+                length=20_000,
+                recipient="alice@here.test",
+                timeout=120,
+            )
+            while not run.done():
+                victim.kill()
+                victim.start()
+                wait([run], 0.3)
+        self.assertEqual((run.result().status, run.result().stderr), (0, ""))
+        self.eventually("delivered", lambda: len(stored(office)) == 200, office, 60)
+        for content in stored(office):
+            self.assertIn(b"X-Stable", names(content))
+            self.assertEqual(b"X-Changed" in names(content), content.endswith(b"\n\nnew\n"))
+        self.assertNotIn("Traceback", office.log())
 
 
 MORE = {

@@ -64,6 +64,12 @@ class Signing(FilterCase):
             signed = self.passes(office, content)
             self.assertEqual(verified(crlf(signed), self.key), [True], f"{name}: {signed[:2000]!r}")
 
+    def test_an_old_version_of_the_protocol(self) -> None:
+        signer = self.kept(OpenDkim(self.place("sign"), self.key))
+        office = self.filtered(f"{signer.address},version=2")
+        signed = self.passes(office, LETTERS["folded"])
+        self.assertEqual(verified(crlf(signed), self.key), [True])
+
     def test_what_is_submitted_here_is_signed(self) -> None:
         office = self.filtered(self.kept(OpenDkim(self.place("sign"), self.key)))
         done = run(office, "-bm", "-f", "ann@far.test", "alice@here.test", data=letter())

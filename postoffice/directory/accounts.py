@@ -9,6 +9,7 @@ When things fail: see `postoffice.watched`; a passwd file that never was readabl
 
 from __future__ import annotations
 
+import os
 import pwd
 import re
 from collections.abc import Callable
@@ -83,11 +84,11 @@ class AllAccounts:
         self,
         in_thread: Callable[..., Deferred[Any]],
         seconds: Callable[[], float],
-        look: Callable[[str], pwd.struct_passwd] = pwd.getpwnam,
+        look: Callable[[str], pwd.struct_passwd] | None = None,
     ) -> None:
         self._in_thread = in_thread
         self._seconds = seconds
-        self._look = look
+        self._look = look or entry_of
         self._known: dict[str, tuple[float, Account | None]] = {}
 
     async def find(self, name: str) -> Account | None:
@@ -115,6 +116,16 @@ class AllAccounts:
             if is_fit(entry.pw_name):
                 return Account(entry.pw_name, entry.pw_uid, entry.pw_dir)
         return None
+
+
+def entry_of(name: str) -> pwd.struct_passwd:
+    """The entry of an account. Errors: `KeyError` if there is none, `OSError` if that cannot be told."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        # The same is said where the C library could not read its file, with no descriptor left for example.
+        os.close(os.open("/etc/passwd", os.O_RDONLY | os.O_CLOEXEC))
+        raise
 
 
 class VirtualUsers:

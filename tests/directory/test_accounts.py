@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.directory.accounts import Account, AllAccounts, OneAccount, VirtualUsers, is_fit
+from postoffice.directory.accounts import Account, AllAccounts, OneAccount, VirtualUsers, entry_of, is_fit
 from postoffice.directory.domains import OurDomain
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Mailbox, OwnMailbox
@@ -104,6 +105,17 @@ class AllAccountsTests(SynchronousTestCase):
         self.clock.advance(50)
         self.find("joe")
         self.assertEqual(self.asked, ["joe", "nobody", "nobody", "joe"])
+
+    def test_a_look_up_that_fails_is_no_answer(self) -> None:
+        """Without a descriptor the C library cannot read its file, and Python says: no such user."""
+        self.assertEqual(entry_of("root").pw_uid, 0)
+        self.assertRaises(KeyError, entry_of, "no-such-user")
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        try:
+            self.assertRaises(OSError, entry_of, "no-such-user")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     def test_a_system_that_does_not_answer(self) -> None:
         def broken(name: str) -> pwd.struct_passwd:

@@ -77,6 +77,45 @@ class Mailboxes(PrivilegedCase):
         self.assertEqual(self.owned(self.mail / "ann"), (ANN, ANN, 0o600))
 
 
+class Spam(PrivilegedCase):
+    """What the AV command, who is nobody, says of a letter, and the folders its copies go to."""
+
+    def marked(self, folder: str) -> None:
+        """A service that puts all letters there has taken one for ann and for bob of the virtual domain."""
+        open_place = self.place / "open"
+        open_place.mkdir()
+        open_place.chmod(0o777)
+        said = open_place / "said"
+        av = f'av="|id -un > {said}; id -Gn >> {said}; echo looks odd; exit 1"'
+        office = self.started(f"spam=folder:{folder}", av)
+        self.send(office, "ann", f"bob@{DOMAIN}")
+        self.nothing_waits(office)
+        self.assertEqual(said.read_text(), "nobody\nnogroup\n")
+        # Users of virtual domains have no folders.
+        (letter,) = (self.place / "mail" / DOMAIN / "bob" / "new").iterdir()
+        self.assertIn(b"\nX-Spam: looks odd\n", letter.read_bytes())
+
+    def test_beside_the_mailbox(self) -> None:
+        self.marked("spam")
+        self.assertEqual(os.listdir(self.mail), ["ann:spam"])
+        self.assertEqual(self.owned(self.mail / "ann:spam"), (ANN, MAIL, 0o660))
+        self.assertIn(b"\nX-Spam: looks odd\n", (self.mail / "ann:spam").read_bytes())
+
+    def test_in_the_home(self) -> None:
+        self.marked("~/mail/spam")
+        self.assertEqual(os.listdir(self.mail), [])
+        place = self.place / "homes/ann/mail/spam"
+        self.assertEqual(self.owned(place), (ANN, ANN, 0o600))
+        self.assertIn(b"\nX-Spam: looks odd\n", place.read_bytes())
+
+    def test_D3_no_mailbox_of_others_is_made(self) -> None:
+        (self.place / "homes/ann/mail").symlink_to("/var/mail")
+        office = self.started("spam=folder:~/mail/bob", 'av="|exit 1"')
+        self.send(office, "ann")
+        self.eventually("the queue says why", lambda: "Permission denied" in self.queue(office), office)
+        self.assertEqual(os.listdir(self.mail), [])
+
+
 class Units(PrivilegedCase):
     """The helper is a unit of its own, and the service has never been root."""
 

@@ -686,6 +686,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.live.test_privileged.Programs.test_D3_no_mailbox_of_others_is_made",
     ),
     Mutant(
+        "A9_no_shares_of_commands",
+        "postoffice/delivery/identities.py",
+        '"command": (40, 10)',
+        '"command": (40, 40)',
+        "tests.delivery.test_identities.SharesTests.test_A9_commands_of_one_user_do_not_hold_up_those_of_others",
+    ),
+    Mutant(
+        "A9_checks_wait_for_commands",
+        "postoffice/delivery/as_user.py",
+        'message, file, begun, "check")',
+        "message, file, begun)",
+        "tests.delivery.test_identities.SharesTests.test_A9_letters_are_checked_whatever_users_have_run",
+    ),
+    Mutant(
         "D3_part_left",
         "postoffice/delivery/mbox.py",
         "os.ftruncate(self._descriptor, self._size)",

@@ -55,7 +55,7 @@ class AsUser:
         }  # fmt: skip
         file = await _file(b"", pieces)
         try:
-            return await self._identities.run(account, message, file, begun)
+            return await self._identities.run(account, message, file, begun, "check")
         finally:
             os.close(file)
 

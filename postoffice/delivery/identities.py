@@ -2,7 +2,8 @@
 
 Made by the service; used by delivery to mailboxes, files and commands, and for files in users' homes. A child
 is asked for when there is a job for its account, does many jobs, and is let go when it has had none for a
-while; a command has one of its own. How many jobs are under way at once is bounded: the others wait here.
+while; a command has one of its own. How many jobs are under way at once is bounded, for all and for each
+account, whose home or commands may take their time: the others wait here.
 
 When things fail: `Lost` where a helper or a child ended before it answered, or took too long (try again
 later), `NotAllowed` where the helper will not have anything done as that account. A helper that ends is
@@ -26,8 +27,8 @@ from postoffice.delivery.packet_link import PacketLink
 from postoffice.home_file import Unsafe
 from postoffice.interfaces import IHomes
 
-FILES_AT_ONCE = 64
-COMMANDS_AT_ONCE = 20
+# Jobs of each kind at once: of all accounts, and of each.
+AT_ONCE = {"files": (128, 32), "places": (64, 16), "command": (40, 10), "check": (20, 20)}
 # Children of one account, and of all together, where some have nothing to do.
 WIDTH = 2
 MOST = 100
@@ -101,11 +102,8 @@ class Identities:
         self._resting: dict[_Child, None] = {}
         self._count = 0
         self._stopped = False
-        self._room = {
-            "files": DeferredSemaphore(FILES_AT_ONCE),
-            "places": DeferredSemaphore(FILES_AT_ONCE),
-            "command": DeferredSemaphore(COMMANDS_AT_ONCE),
-        }
+        self._room = {kind: DeferredSemaphore(most) for kind, (most, _) in AT_ONCE.items()}
+        self._shares: dict[tuple[str, str], DeferredSemaphore] = {}
         self._under_way = 0
         self._number = 0
         self._sweeper: IDelayedCall | None = None
@@ -122,12 +120,20 @@ class Identities:
         _raise_error(answer)
 
     async def run(
-        self, account: str, message: dict[str, Any], letter: int, begun: Callable[[Deferred[Any]], None]
+        self,
+        account: str,
+        message: dict[str, Any],
+        letter: int,
+        begun: Callable[[Deferred[Any]], None],
+        kind: str = "command",
     ) -> dict[str, Any]:
-        """Have a command run; how it ended. Cancelling what `begun` is given kills it. Errors: as above."""
+        """Have a command run; how it ended. Cancelling what `begun` is given kills it. Errors: as above.
+
+        One of the kind `check` does not wait for those that users have run.
+        """
         timeout = message["timeout"]
         patience = timeout + LAST if timeout else 0.0
-        answer, _ = await self._ask((account, "command"), message, letter, patience, begun)
+        answer, _ = await self._ask((account, "command"), message, letter, patience, begun, kind)
         if "unsafe" in answer:
             raise NotAllowed(answer["unsafe"], never=True)
         _raise_error(answer)
@@ -172,31 +178,53 @@ class Identities:
         letter: int,
         patience: float,
         begun: Callable[[Deferred[Any]], None] | None = None,
+        kind: str = "",
     ) -> tuple[dict[str, Any], bytes]:
-        room = self._room[key[1]]
+        kind = kind or key[1]
+        room = self._room[kind]
+        share = self._shares.get((key[0], kind))
+        if share is None:
+            share = self._shares[key[0], kind] = DeferredSemaphore(AT_ONCE[kind][1])
         self._under_way += 1
         try:
-            await room.acquire()
+            await share.acquire()
             try:
-                if self._stopped:
-                    raise Lost("the service is stopping")
-                child = self._child(key)
-                self._number += 1
-                number = self._number
-                done: Deferred[tuple[dict[str, Any], bytes]] = Deferred(lambda _: self._gone(child))
-                overdue = self._reactor.callLater(patience, self._gone, child) if patience else None
-                self._resting.pop(child, None)
-                child.jobs[number] = _Job(done, overdue)
-                if begun is not None:
-                    begun(done)
-                child.link.send({**message, "id": number}, letter)
-                return await done
+                await room.acquire()
+                try:
+                    return await self._asked(key, message, letter, patience, begun)
+                finally:
+                    room.release()
             finally:
-                room.release()
+                share.release()
+                if share.tokens == share.limit:
+                    self._shares.pop((key[0], kind), None)
         finally:
             self._under_way -= 1
             if self._idle is not None and not self._under_way and not self._idle.called:
                 self._idle.callback(None)
+
+    async def _asked(
+        self,
+        key: tuple[str, str],
+        message: dict[str, Any],
+        letter: int,
+        patience: float,
+        begun: Callable[[Deferred[Any]], None] | None,
+    ) -> tuple[dict[str, Any], bytes]:
+        """Ask now, since there is room."""
+        if self._stopped:
+            raise Lost("the service is stopping")
+        child = self._child(key)
+        self._number += 1
+        number = self._number
+        done: Deferred[tuple[dict[str, Any], bytes]] = Deferred(lambda _: self._gone(child))
+        overdue = self._reactor.callLater(patience, self._gone, child) if patience else None
+        self._resting.pop(child, None)
+        child.jobs[number] = _Job(done, overdue)
+        if begun is not None:
+            begun(done)
+        child.link.send({**message, "id": number}, letter)
+        return await done
 
     def _child(self, key: tuple[str, str]) -> _Child:
         """The child for a job: one that has room, or a new one. Errors: `Lost`."""

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from postoffice.services.tls import Pair
 from tests.certificates import START, Authority, authority, make_pair
+from tests.live.milter import SocketMilter
 from tests.live.office import DOMAIN, NAME, OfficeCase, furnish, settings, stored
 from tests.live.raw import PATIENCE, Wire
 from tests.live.test_trouble import Rooted
@@ -80,6 +81,30 @@ class TlsCase(OfficeCase):
         self.assertEqual(wire.replies(3), [250, 250, 354])
         wire.send(b"Subject: %b\r\n\r\n%b.\r\n" % (subject, b"a line of a letter\r\n" * 5000))
         return wire.reply()
+
+
+class Filtered(TlsCase):
+    def test_filters_are_told_of_the_encrypted_session_alone(self) -> None:
+        milter = SocketMilter(str(self.directory / "filter"), {})
+        self.addCleanup(milter.stop)
+        office = self.secured(f"filter={milter.path}")
+        letter = b"MAIL FROM:<a@far.test>", b"RCPT TO:<" + ALICE + b">"
+        with Wire(office.port) as wire:
+            wire.reply()
+            for line in (b"EHLO before.far.test", *letter, b"RSET"):
+                self.assertEqual(wire.ask(line)[:3], b"250")
+            self.assertEqual(wire.ask(STARTTLS)[:4], b"220 ")
+            self.encrypt(wire)
+            for line in (b"EHLO behind.far.test", *letter):
+                self.assertEqual(wire.ask(line)[:3], b"250")
+            self.assertEqual(wire.ask(b"DATA")[:3], b"354")
+            self.assertEqual(wire.ask(b"Subject: s\r\n\r\ntext\r\n.")[:3], b"250")
+        self.eventually("delivered", lambda: stored(office), office)
+        told = milter.connections[-1]
+        self.assertRegex(told.commands, "^OCHMRAHMRTL+NBE")
+        self.assertEqual(told.data(b"H"), [b"before.far.test\0", b"behind.far.test\0"])
+        self.assertEqual(told.macros[b"M"]["i"], stored(office)[0].split(b" id ")[1].split()[0].decode())
+        self.assertEqual(told.macros[b"H"]["{tls_version}"], "TLSv1.3")
 
 
 class Conversing(TlsCase):

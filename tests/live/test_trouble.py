@@ -475,7 +475,7 @@ class Privileges(OfficeCase):
         nobody = pwd.getpwnam(NOBODY)
         os.chown(home / "mail", nobody.pw_uid, nobody.pw_gid)
         lines = [line.replace(f"{home}/control", f"{home}/run/control") for line in settings(home)]
-        office = Rooted([*lines, f"user={NOBODY}"], home)
+        office = Rooted([*lines, f"user={NOBODY}", f"vuser={NOBODY}"], home)
         self.addCleanup(office.stop)
         status = Path(f"/proc/{office.pid}/status").read_text()
         ids = dict(line.split(":\t", 1) for line in status.splitlines())

@@ -401,7 +401,8 @@ class Starting(TlsCase):
     def test_one_that_expired_is_a_warning(self) -> None:
         old = make_pair(self.directory, NAME, issuer=self.issuer, days=1, start=START, file="old")
         office = self.secured(pairs=[old])
-        self.assertIn(f"warning {old.certificate}: the certificate expired on 2026-01-02", office.log())
+        warning = f"warning {old.certificate}: the certificate expired on 2026-01-02"
+        self.eventually("the warning", lambda: warning in office.log(), office)
         with self.inside(office, context()) as wire:
             self.assertEqual(wire.ask(b"NOOP")[:4], b"250 ")
         checked = self.ask("-bt", f"tls-cert={old.certificate}", f"tls-key={old.key}")

@@ -700,6 +700,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_identities.SharesTests.test_A9_letters_are_checked_whatever_users_have_run",
     ),
     Mutant(
+        "D3_names_at_the_beginning",
+        "postoffice/delivery/mbox.py",
+        "    check_mailbox(there)\n",
+        "",
+        "tests.delivery.test_mbox.UnsafeTests.test_D3_a_hard_link_taken_away_and_put_back",
+    ),
+    Mutant(
         "D3_part_left",
         "postoffice/delivery/mbox.py",
         "os.ftruncate(self._descriptor, self._size)",

@@ -175,4 +175,8 @@ def _is_still_there(path: str, status: os.stat_result) -> bool:
         there = os.lstat(path)
     except FileNotFoundError:
         return False
-    return os.path.samestat(there, status)
+    if not os.path.samestat(there, status):
+        return False
+    # It may have had one name when it was opened, taken away since, and have two now.
+    check_mailbox(there)
+    return True

@@ -156,6 +156,24 @@ class UnsafeTests(MboxCase):
         self.assertRaises(UnsafeMailbox, self.make)
         self.assertEqual((self.read(), sorted(os.listdir(self.top))), (b"", ["joe", "victim"]))
 
+    def test_D3_a_hard_link_taken_away_and_put_back(self) -> None:
+        self.write(b"")
+        victim = f"{self.top}/victim"
+        os.rename(self.path, victim)
+        os.link(victim, self.path)
+        usual = os.fstat
+
+        def fstat(descriptor: int) -> os.stat_result:
+            if not os.path.samestat(usual(descriptor), os.stat(victim)):
+                return usual(descriptor)
+            os.unlink(self.path)
+            status = usual(descriptor)
+            os.link(victim, self.path)
+            return status
+
+        self.patch(os, "fstat", fstat)
+        self.assertRaises(UnsafeMailbox, self.make)
+
     def test_fifo(self) -> None:
         os.mkfifo(self.path)
         self.assertRaises(UnsafeMailbox, self.make)

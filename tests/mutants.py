@@ -714,6 +714,14 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_mbox.MboxTests.test_full_at_every_octet_leaves_it_as_it_was",
     ),
     Mutant(
+        "D3_part_left_between_letters",
+        "postoffice/delivery/mbox.py",
+        "os.ftruncate(self._descriptor, self._whole)",
+        "pass",
+        "tests.delivery.test_mbox.TogetherTests"
+        ".test_D3_a_letter_that_does_not_fit_is_cut_off_and_the_others_stay",
+    ),
+    Mutant(
         "D3_any_name",
         "postoffice/directory/accounts.py",
         "bool(_NAME.match(name)) and",

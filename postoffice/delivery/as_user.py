@@ -8,15 +8,18 @@ those of `postoffice.delivery.files` and the system, as the child tells them.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from postoffice.delivery.files import write_all
 from postoffice.delivery.final import Prepared
 from postoffice.delivery.helper import packets
 from postoffice.delivery.identities import Identities
+
+LARGE_AT_ONCE = 10
+"""The most letters for mailboxes that are copied to memory at once although they were not held there."""
 
 
 class AsUser:
@@ -24,6 +27,7 @@ class AsUser:
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
+        self._large = DeferredSemaphore(LARGE_AT_ONCE)
 
     async def store(
         self,
@@ -33,9 +37,26 @@ class AsUser:
         unlocked: Callable[[Callable[[], Awaitable[None]]], Awaitable[None]],
     ) -> None:
         """Store a letter; `unlocked` does a step again while the mailbox is busy."""
-        file = await _file(letter.begin, letter.rest)
+        if letter.rest is not None:
+            await self._large.acquire()
         try:
-            await unlocked(lambda: self._identities.store(account, message, file))
+            file = await _file(letter.begin, letter.rest)
+            try:
+                await unlocked(lambda: self._identities.store(account, message, file))
+            finally:
+                os.close(file)
+        finally:
+            if letter.rest is not None:
+                self._large.release()
+
+    async def append(
+        self, account: str, message: dict[str, Any], letters: Sequence[tuple[str, float, bytes]]
+    ) -> list[Exception | None]:
+        """Append whole letters to an mbox together; what went wrong with each, None if nothing."""
+        sizes = [(sender, now, len(text)) for sender, now, text in letters]
+        file = await _file(b"".join(text for _, _, text in letters), None)
+        try:
+            return await self._identities.append(account, {**message, "letters": sizes}, file)
         finally:
             os.close(file)
 

@@ -9,7 +9,6 @@ Errors: `OSError` as the system says it, and the two exceptions below.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -32,17 +31,6 @@ class Deposit(Protocol):
 
     def abort(self) -> None:
         """Leave the mailbox as it was. Harmless after `commit` and after an earlier `abort`."""
-
-
-def put(opened: Callable[[], Deposit], letter: bytes) -> None:
-    """Deposit a whole letter."""
-    deposit = opened()
-    try:
-        deposit.write(letter)
-        deposit.commit()
-    except BaseException:
-        deposit.abort()
-        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -113,11 +113,18 @@ class Identities:
         """Have a letter stored. Errors also: `MailboxBusy`, `UnsafeMailbox`, `OSError`."""
         key = (account, self._purpose(account, message["path"]))
         answer, _ = await self._ask(key, message, letter, TIMEOUT)
-        if "busy" in answer:
-            raise MailboxBusy
-        if "unsafe" in answer:
-            raise UnsafeMailbox(answer["unsafe"])
-        _raise_error(answer)
+        wrong = _wrong(answer)
+        if wrong is not None:
+            raise wrong
+
+    async def append(self, account: str, message: dict[str, Any], letters: int) -> list[Exception | None]:
+        """Have letters appended to an mbox together; what went wrong with each, as `store` raises it."""
+        key = (account, self._purpose(account, message["path"]))
+        answer, _ = await self._ask(key, message, letters, TIMEOUT)
+        wrong = _wrong(answer)
+        if wrong is not None:
+            raise wrong
+        return [_wrong(told) for told in answer["letters"]]
 
     async def run(
         self,
@@ -323,6 +330,17 @@ class HelpedHomes:
             raise OSError(os.EX_TEMPFAIL, str(error)) from None
         except NotAllowed as error:
             raise Unsafe(str(error)) from None
+
+
+def _wrong(answer: dict[str, Any]) -> Exception | None:
+    """What a child says went wrong with a letter; None where it was stored."""
+    if "busy" in answer:
+        return MailboxBusy()
+    if "unsafe" in answer:
+        return UnsafeMailbox(answer["unsafe"])
+    if "errno" in answer:
+        return OSError(answer["errno"], os.strerror(answer["errno"]))
+    return None
 
 
 def _raise_error(answer: dict[str, Any]) -> None:

@@ -14,36 +14,32 @@ and 6.3.
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from postoffice.delivery.as_user import AsUser
 from postoffice.delivery.command import outcome_of_end
-from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, put, within
+from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, within
 from postoffice.delivery.final import Prepared, prepare, unread
 from postoffice.delivery.gather import Gathering, InThread
 from postoffice.delivery.identities import Lost, NotAllowed
+from postoffice.delivery.job import Job
 from postoffice.delivery.maildir import MaildirFile
-from postoffice.delivery.mbox import MboxFile
+from postoffice.delivery.mbox import MboxFile, append_together
+from postoffice.delivery.turns import Place, Turns, Whole
 from postoffice.interfaces import IContent, IDelivery, SpoolFailed
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Command, Destination, File, Mailbox
 from postoffice.mail.envelope import Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply, legible, printable
-
-T = TypeVar("T")
-
-LOCK_WAIT = 10.0
-LOCK_PAUSE = 0.25
 
 _NOWHERE = "/dev/null"
 
@@ -64,38 +60,6 @@ class LocalDeliverySettings:
     command_timeout: float = 300.0
 
 
-class _Job:
-    """One delivery under way; cancelling it takes effect between two steps."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self._pause: Deferred[Any] | None = None
-
-    def cancel(self, _: object = None) -> None:
-        self.cancelled = True
-        if self._pause is not None:
-            self._pause.cancel()
-
-    def waits(self, pause: Deferred[Any]) -> None:
-        """What is waited for now is not waited for any more when this is cancelled."""
-        self._pause = pause
-
-    def is_wanted(self) -> bool:
-        return not self.cancelled
-
-    def check(self) -> None:
-        if self.cancelled:
-            raise CancelledError
-
-    async def sleep(self, clock: IReactorTime, seconds: float) -> None:
-        self.check()
-        self._pause = deferLater(clock, seconds)
-        try:
-            await self._pause
-        finally:
-            self._pause = None
-
-
 @implementer(IDelivery)
 class LocalDelivery:
     """Delivers to `Mailbox`, `File` and `Command` destinations.
@@ -112,7 +76,7 @@ class LocalDelivery:
         self._clock = clock
         self._settings = settings
         self._gathering = Gathering(in_thread)
-        self._turns: dict[str, DeferredLock] = {}
+        self._turns = Turns(self._together, clock)
         self._under_way = 0
         self._idle: list[Deferred[None]] = []
 
@@ -125,7 +89,7 @@ class LocalDelivery:
     ) -> Deferred[dict[int, Outcome]]:
         if not isinstance(destination, Mailbox | File | Command):
             raise TypeError(f"{destination} is not on this machine")
-        job = _Job()
+        job = Job()
         result: Deferred[dict[int, Outcome]] = Deferred(job.cancel)
         work = self._deliver(job, letter.sender, content, destination, recipients)
         self._under_way += 1
@@ -151,7 +115,7 @@ class LocalDelivery:
 
     async def _deliver(
         self,
-        job: _Job,
+        job: Job,
         sender: Address | None,
         content: IContent,
         destination: Mailbox | File | Command,
@@ -164,7 +128,7 @@ class LocalDelivery:
         return letter.settled
 
     async def _outcome(
-        self, job: _Job, destination: Mailbox | File | Command, sender: Address | None, letter: Prepared
+        self, job: Job, destination: Mailbox | File | Command, sender: Address | None, letter: Prepared
     ) -> Outcome:
         what = _named(destination)
         try:
@@ -172,7 +136,9 @@ class LocalDelivery:
                 case Mailbox():
                     await self._store(job, destination, sender, letter)
                 case File():
-                    await self._append(job, destination, sender, letter)
+                    if destination.path != _NOWHERE:
+                        place, account = destination.path, destination.account
+                        await self._append(job, place, "", account, _who(sender), letter)
                 case Command():
                     return await self._run(job, destination, sender, letter)
         except MailboxBusy:
@@ -190,31 +156,36 @@ class LocalDelivery:
             return _refused(error, what)
         return Delivered(Reply(250, (0, 0), f"delivered to the {what}"), destination.path)
 
-    async def _store(self, job: _Job, mailbox: Mailbox, sender: Address | None, letter: Prepared) -> None:
+    async def _store(self, job: Job, mailbox: Mailbox, sender: Address | None, letter: Prepared) -> None:
         account = mailbox.owner if mailbox.home else self._settings.vuser
-        who = _who(sender)
-        if self._settings.own not in (None, account):
-            if mailbox.kind == "mbox":
-                await self._in_turn(mailbox.path, partial(self._mbox_as, job, account, mailbox, who, letter))
-            else:
-                await self._as_user.store(
-                    account, self._maildir_job(mailbox), letter, partial(self._unlocked, job)
-                )
-        elif mailbox.kind == "mbox":
-            opened: Callable[[], Deposit] = partial(self._mbox, mailbox, who)
-            await self._in_turn(mailbox.path, partial(self._deposit, job, opened, letter))
+        as_user = self._settings.own not in (None, account)
+        if mailbox.kind == "mbox":
+            tree = mailbox.home or self._settings.tree
+            await self._append(job, mailbox.path, tree, account if as_user else None, _who(sender), letter)
+        elif as_user:
+            unlocked = partial(job.unlocked, self._clock)
+            await self._as_user.store(account, self._maildir_job(mailbox), letter, unlocked)
         elif letter.rest is None:
             await self._gathering.put(partial(self._maildir, mailbox), letter.begin, job.is_wanted)
         else:
             await self._deposit(job, partial(self._maildir, mailbox), letter)
 
-    async def _append(self, job: _Job, file: File, sender: Address | None, letter: Prepared) -> None:
-        if file.path != _NOWHERE:
-            mailbox = Mailbox("mbox", file.path, file.account)
-            step = partial(self._mbox_as, job, file.account, mailbox, _who(sender), letter, own_tree=False)
-            await self._in_turn(file.path, step)
+    async def _append(
+        self, job: Job, path: str, tree: str, account: str | None, who: str, letter: Prepared
+    ) -> None:
+        """Append a letter to an mbox, as somebody else where `account` is not None."""
+        now, quote = self._clock.seconds(), self._settings.escape_from
+        if letter.rest is None:
+            await self._turns.put(Place(path, tree, quote, account), job, (who, now, letter.begin))
+        elif account is None:
+            opened = partial(MboxFile, path, who, now, tree, quote=quote)
+            await self._turns.take(path, partial(self._deposit, job, opened, letter))
+        else:
+            message = {"do": "mbox", "path": path, "sender": who, "now": now, "tree": tree, "quote": quote}
+            unlocked = partial(job.unlocked, self._clock)
+            await self._turns.take(path, partial(self._as_user.store, account, message, letter, unlocked))
 
-    async def _run(self, job: _Job, command: Command, sender: Address | None, letter: Prepared) -> Outcome:
+    async def _run(self, job: Job, command: Command, sender: Address | None, letter: Prepared) -> Outcome:
         recipient = letter.recipients[0].address
         environment = {
             "SENDER": str(sender or ""),
@@ -234,7 +205,7 @@ class LocalDelivery:
         return outcome_of_end(end, command.text)
 
     async def _mbox_as(
-        self, job: _Job, account: str, mailbox: Mailbox, who: str, letter: Prepared, own_tree: bool = True
+        self, job: Job, account: str, mailbox: Mailbox, who: str, letter: Prepared, own_tree: bool = True
     ) -> None:
         message = {
             "do": "mbox",
@@ -244,47 +215,30 @@ class LocalDelivery:
             "tree": (mailbox.home or self._settings.tree) if own_tree else "",
             "quote": self._settings.escape_from,
         }
-        await self._as_user.store(account, message, letter, partial(self._unlocked, job))
+        await self._as_user.store(account, message, letter, partial(job.unlocked, self._clock))
 
-    async def _in_turn(self, place: str, step: Callable[[], Awaitable[None]]) -> None:
-        """Letters for one mbox wait for each other here, not in threads."""
-        turn = self._turns.setdefault(place, DeferredLock())
-        await turn.acquire()
-        try:
-            await step()
-        finally:
-            turn.release()
-            # What waited may have run to its end within `release`.
-            if not turn.locked and self._turns.get(place) is turn:
-                del self._turns[place]
+    async def _together(self, place: Place, letters: Sequence[Whole]) -> list[Exception | None]:
+        """Append letters to an mbox under one lock."""
+        if place.account is None:
+            append = partial(append_together, quote=place.quote)
+            return await self._in_thread(append, place.path, letters, place.tree)
+        message = {"do": "append", "path": place.path, "tree": place.tree, "quote": place.quote}
+        return await self._as_user.append(place.account, message, letters)
 
-    async def _deposit(self, job: _Job, opened: Callable[[], Deposit], letter: Prepared) -> None:
-        if letter.rest is None:
-            await self._unlocked(job, partial(self._in_thread, put, opened, letter.begin))
-            return
-        deposit = await self._unlocked(job, partial(self._in_thread, opened))
+    async def _deposit(self, job: Job, opened: Callable[[], Deposit], letter: Prepared) -> None:
+        """Write a letter that comes in pieces."""
+        deposit = await job.unlocked(self._clock, partial(self._in_thread, opened))
         try:
             await self._in_thread(deposit.write, letter.begin)
-            async for piece in letter.rest:
-                job.check()
-                await self._in_thread(deposit.write, piece)
+            if letter.rest is not None:
+                async for piece in letter.rest:
+                    job.check()
+                    await self._in_thread(deposit.write, piece)
             job.check()
             await self._in_thread(deposit.commit)
         except Exception:
             await self._in_thread(deposit.abort)
             raise
-
-    async def _unlocked(self, job: _Job, step: Callable[[], Awaitable[T]]) -> T:
-        """Take a step, again and again while the mailbox is busy, for up to `LOCK_WAIT` seconds."""
-        until = self._clock.seconds() + LOCK_WAIT
-        while True:
-            job.check()
-            try:
-                return await step()
-            except MailboxBusy:
-                if self._clock.seconds() >= until:
-                    raise
-            await job.sleep(self._clock, LOCK_PAUSE)
 
     def _maildir(self, mailbox: Mailbox) -> MaildirFile:
         job = self._maildir_job(mailbox)
@@ -304,11 +258,6 @@ class LocalDelivery:
             "host": settings.host,
             "tree": tree,
         }
-
-    def _mbox(self, mailbox: Mailbox, sender: str) -> Deposit:
-        settings = self._settings
-        tree = mailbox.home or settings.tree
-        return MboxFile(mailbox.path, sender, self._clock.seconds(), tree, quote=settings.escape_from)
 
 
 def _who(sender: Address | None) -> str:

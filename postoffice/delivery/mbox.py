@@ -1,9 +1,11 @@
 """Appending a letter to an mbox file. Blocking; standard library only.
 
-Called by `postoffice.delivery.local` in a thread. The file is locked by a dot-lock and by the
-kernel (an open-file lock, so that threads exclude each other too), checked to be a regular file of
-ours with one name only, and made with mode 0600 where it is missing. The letter follows a `From `
-line and is followed by an empty line; the quoting is in `postoffice.delivery.lines`. RFC 4155.
+Called by `postoffice.delivery.local` in a thread, and by a child of the helper. The file is locked by a
+dot-lock and by the kernel (an open-file lock, so that threads exclude each other too), checked to be a
+regular file of ours with one name only, and made with mode 0600 where it is missing. The letter follows a
+`From ` line and is followed by an empty line; the quoting is in `postoffice.delivery.lines`. RFC 4155.
+
+Letters that wait for the same file are appended under one lock and made durable by one sync.
 
 What fails leaves the file as it was: what was appended is cut off again. Only a crash amid a
 letter can leave a part of it; the next letter then begins on a line of its own.
@@ -17,6 +19,7 @@ import os
 import stat
 import struct
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from postoffice.delivery.dotlock import DotLock
@@ -50,16 +53,23 @@ class MboxFile:
     ) -> None:
         self._path = path
         self._shared = shared
-        self._lines = LineWriter(quote=quote)
+        self._quote = quote
         self._descriptor = -1
         self._made = False
         self._lock = _dotlock(path, now, tree)
         try:
             self._size = self._open()
-            self._first = self._gap() + from_line(sender, now)
+            # So much of the file are whole letters.
+            self._whole = self._size
+            self.begin(sender, now)
         except BaseException:
             self._close()
             raise
+
+    def begin(self, sender: str, now: float) -> None:
+        """Begin another letter, behind those that have ended."""
+        self._lines = LineWriter(quote=self._quote)
+        self._first = self._gap() + from_line(sender, now)
         self._last = b""
 
     def write(self, data: bytes) -> None:
@@ -72,10 +82,23 @@ class MboxFile:
             write_all(self._descriptor, text)
             self._last = text[-1:]
 
-    def commit(self) -> None:
+    def end(self) -> None:
+        """End a letter: what becomes of another one is nothing to it."""
         rest = self._lines.finish()
         end = b"\n" if (rest or self._last)[-1:] == b"\n" else b"\n\n"
         write_all(self._descriptor, rest + end)
+        self._whole = os.fstat(self._descriptor).st_size
+
+    def cut(self) -> None:
+        """Cut off what there is of a letter that has not ended."""
+        os.ftruncate(self._descriptor, self._whole)
+
+    def commit(self) -> None:
+        self.end()
+        self.sync()
+
+    def sync(self) -> None:
+        """Make the letters that have ended durable, and let go of the file."""
         os.fsync(self._descriptor)
         if self._made:
             sync_directory(os.path.dirname(self._path))
@@ -119,7 +142,7 @@ class MboxFile:
 
     def _gap(self) -> bytes:
         """What is missing for our `From ` line to follow an empty line."""
-        end = os.pread(self._descriptor, 2, max(self._size - 2, 0)) if self._size else b"\n\n"
+        end = os.pread(self._descriptor, 2, max(self._whole - 2, 0)) if self._whole else b"\n\n"
         return b"" if end == b"\n\n" else b"\n" if end.endswith(b"\n") else b"\n\n"
 
     def _close(self) -> None:
@@ -129,6 +152,45 @@ class MboxFile:
                 os.close(descriptor)
         finally:
             self._lock.release()
+
+
+def append_together(
+    path: str,
+    letters: Sequence[tuple[str, float, bytes]],
+    tree: str,
+    *,
+    quote: bool,
+    shared: int | None = None,
+) -> list[Exception | None]:
+    """Append several whole letters, each a sender, a time and a text, under one lock and with one sync.
+
+    A letter that cannot be written is cut off, and the others stay; where the file cannot be opened, cut or
+    synced they all fail. What went wrong with each letter, None if nothing.
+    """
+    try:
+        box = MboxFile(path, *letters[0][:2], tree, quote=quote, shared=shared)
+    except Exception as error:
+        return [error] * len(letters)
+    errors: list[Exception | None] = [None] * len(letters)
+    try:
+        for at, (sender, now, letter) in enumerate(letters):
+            try:
+                if at:
+                    box.begin(sender, now)
+                box.write(letter)
+                box.end()
+            except OSError as error:
+                errors[at] = error
+                box.cut()
+        if all(errors):
+            box.abort()
+        else:
+            box.sync()
+    except Exception as error:
+        errors = [error] * len(letters)
+        with suppress(OSError):
+            box.abort()
+    return errors
 
 
 def from_line(sender: str, now: float) -> bytes:

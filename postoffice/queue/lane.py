@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
@@ -18,16 +19,18 @@ from postoffice.mail.destination import Command, Destination, File, Lmtp, Mailbo
 from postoffice.mail.envelope import Claim, Recipient
 from postoffice.mail.outcome import Outcome, Postponed
 
-# Attempts at once to one destination. An mbox can be written by one at a time only.
+# Attempts at once to one destination. Letters for one mailbox share the work of the disk.
 _REMOTE = 20
-_MAILDIR = 10
-_MBOX = 1
+_MAILBOX = 32
+_PROGRAM = 10
 # Attempts at once to other hosts in all; each takes a socket.
 REMOTE_AT_ONCE = 400
 # Attempts that may wait in one lane.
 WAITING = 500
 # Seconds for which a destination that could not be reached is not tried again, at the most.
 DEAD_FOR = 60.0
+# Seconds after which what found its lane full comes again, at the most.
+CROWDED = 60.0
 
 
 @frozen
@@ -43,15 +46,33 @@ class Job:
 class _Lane:
     """The attempts for one destination."""
 
-    __slots__ = ("active", "advancing", "held", "remote", "waiting", "width")
+    __slots__ = ("active", "advancing", "ended", "held", "remote", "since", "turn", "waiting", "width")
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, destination: Destination, now: float) -> None:
         self.width = _width(destination)
         self.remote = isinstance(destination, Remote)
         self.active = 0
         self.waiting: deque[Job] = deque()
         self.held = False
         self.advancing = False
+        # How many attempts ended since then, and when the last one that found no room comes again.
+        self.since = now
+        self.ended = 0
+        self.turn = 0.0
+
+    def count(self, now: float) -> None:
+        """An attempt ended. What is long ago counts less."""
+        self.ended += 1
+        if self.ended > 2 * WAITING:
+            self.ended //= 2
+            self.since = (self.since + now) / 2
+
+    def next_turn(self, now: float) -> float:
+        """When one more may come again: when half of what waits has gone, at the pace of the attempts."""
+        pace = (now - self.since) / self.ended if self.ended else CROWDED
+        self.turn = min(max(self.turn, now + pace * WAITING / 2) + pace, now + CROWDED)
+        # In whole seconds, so that many come at once.
+        return float(ceil(self.turn))
 
 
 class Lanes:
@@ -93,11 +114,15 @@ class Lanes:
         lane = self._lanes.get(destination)
         return lane is not None and len(lane.waiting) >= WAITING
 
+    def room_at(self, destination: Destination) -> float:
+        """When a job that found its lane full may come again; not the same for all, lest all come at once."""
+        return self._lanes[destination].next_turn(self._clock.seconds())
+
     def put(self, job: Job) -> None:
         """Start a job, or keep it until there is room."""
         lane = self._lanes.get(job.destination)
         if lane is None:
-            lane = self._lanes[job.destination] = _Lane(job.destination)
+            lane = self._lanes[job.destination] = _Lane(job.destination, self._clock.seconds())
         lane.waiting.append(job)
         self._advance(lane)
 
@@ -106,6 +131,7 @@ class Lanes:
         destination = job.destination
         lane = self._lanes[destination]
         lane.active -= 1
+        lane.count(self._clock.seconds())
         self._remote -= lane.remote
         dropped: list[Job] = []
         if unreachable(outcome):
@@ -166,7 +192,7 @@ def _width(destination: Destination) -> int:
     match destination:
         case Remote():
             return _REMOTE
-        case Mailbox(kind="mbox") | File():
-            return _MBOX
-        case Mailbox() | Command() | Lmtp():
-            return _MAILDIR
+        case Mailbox() | File():
+            return _MAILBOX
+        case Command() | Lmtp():
+            return _PROGRAM

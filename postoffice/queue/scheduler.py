@@ -49,8 +49,6 @@ RECIPIENTS_AT_ONCE = 100
 RENEW_EVERY = 60.0
 # The wait, in seconds, before a spool that cannot be read is asked again.
 SPOOL_RETRY = 2.0
-# Seconds after which what found its lane full is looked at again.
-CROWDED = 60.0
 # Seconds that always pass before the spool is looked into again.
 SHORTEST = 0.05
 NEVER = 3650 * 86400.0
@@ -300,7 +298,7 @@ class Scheduler:
         if dead is not None:
             await self._put_off(job, dead)
         elif self._lanes.full(job.destination):
-            due = self.clock.seconds() + CROWDED
+            due = self._lanes.room_at(job.destination)
             await self._settler.give_back(job.claim, job.recipients, due)
             self._let_go(hand, len(job.recipients))
             self.wake(due)

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from postoffice.delivery.as_user import LARGE_AT_ONCE
 from postoffice.delivery.helper import packets
 from postoffice.delivery.helper_process import HelperSettings
 from postoffice.delivery.identities import Lost, NotAllowed
@@ -55,10 +56,7 @@ class HelperCase(TestCase):
             "mx", own="the service", vuser=ACCOUNT.pw_name, command_timeout=self.timeout_of_commands
         )
 
-        def in_thread(function: Any, *args: Any) -> Any:
-            raise AssertionError("nothing is done as the service")
-
-        delivery = LocalDelivery(in_thread, reactor, settings, self.helped.as_user)  # type: ignore[arg-type]
+        delivery = LocalDelivery(_in_no_thread, reactor, settings, self.helped.as_user)  # type: ignore[arg-type]
         letter = Letter("Q1", sender, "7BIT", 1, 0.0, "")
         outcomes = await delivery.deliver(letter, content or Held(CONTENT), destination, [JOE])
         return outcomes[1]
@@ -73,6 +71,10 @@ class HelperCase(TestCase):
 
     def mailbox(self, kind: Any, name: str = "joe") -> Mailbox:
         return Mailbox(kind, f"{self.top}/{name}", ACCOUNT.pw_name, self.top)
+
+
+def _in_no_thread(function: Any, *args: Any) -> Any:
+    raise AssertionError("nothing is done as the service")
 
 
 class MailboxTests(HelperCase):
@@ -95,6 +97,49 @@ class MailboxTests(HelperCase):
         self.assertEqual(len(mailbox.Maildir(f"{self.top}/joe", create=False)), 100)
         self.assertEqual(os.listdir(f"{self.top}/joe/tmp"), [])
         self.assertLessEqual(len(self.helped.identities._children[ACCOUNT.pw_name, "files"]), 2)
+
+    async def test_many_letters_for_an_mbox(self) -> None:
+        settings = LocalDeliverySettings("mx", own="the service", vuser=ACCOUNT.pw_name)
+        asked: list[int] = []
+        append = self.helped.identities.append
+
+        async def counted(account: str, message: dict[str, Any], file: int) -> list[Exception | None]:
+            asked.append(len(message["letters"]))
+            return await append(account, message, file)
+
+        self.patch(self.helped.identities, "append", counted)
+        delivery = LocalDelivery(_in_no_thread, reactor, settings, self.helped.as_user)  # type: ignore[arg-type]
+        letter = Letter("Q1", Address("a", "example.org"), "7BIT", 1, 0.0, "")
+        outcomes = await gatherResults(
+            [
+                delivery.deliver(letter, Held(b"Subject: %d\r\n\r\nx\r\n" % at), self.mailbox("mbox"), [JOE])
+                for at in range(50)
+            ]
+        )
+        self.assertEqual({type(outcome[1]) for outcome in outcomes}, {Delivered})
+        self.assertEqual(asked, [1, 32, 17])
+        box = mailbox.mbox(f"{self.top}/joe")
+        self.addCleanup(box.close)
+        self.assertEqual([int(message["subject"]) for message in box], list(range(50)))
+
+    async def test_few_large_letters_are_copied_at_once(self) -> None:
+        gates: list[Deferred[None]] = []
+
+        def gate() -> Deferred[None]:
+            gates.append(Deferred())
+            return gates[-1]
+
+        done = [
+            self.run_coroutine(self.deliver(self.mailbox("maildir"), Streamed([CONTENT, b"x\r\n"], gate)))
+            for _ in range(LARGE_AT_ONCE + 2)
+        ]
+        self.assertEqual(len(gates), LARGE_AT_ONCE)
+        for at in range(len(done)):
+            while at >= len(gates):
+                await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+            gates[at].callback(None)
+        outcomes = await gatherResults(done)
+        self.assertEqual({type(outcome) for outcome in outcomes}, {Delivered})
 
     async def test_what_fails_is_an_outcome(self) -> None:
         os.mkdir(f"{self.top}/directory")

@@ -361,7 +361,7 @@ class BusyTests(MailboxCase):
         self.clock.pump([0.25])
         for done in waiting:
             self.assertIsInstance(self.successResultOf(done)[1], Delivered)
-        self.assertEqual(self.delivery_used._turns, {})
+        self.assertEqual(self.delivery_used._turns._turns, {})
 
     def test_cancelled_while_waiting(self) -> None:
         first, second = (self.start(Held(CONTENT), kind="mbox") for _ in range(2))

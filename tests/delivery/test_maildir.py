@@ -8,8 +8,8 @@ import stat
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.delivery.files import put
 from postoffice.delivery.maildir import MaildirFile, unique_name
+from tests.delivery.deposits import put
 
 LETTER = b"Return-Path: <>\r\nSubject: x\r\n\r\nFrom here\r\n.\r\n>From \xff\r\n"
 

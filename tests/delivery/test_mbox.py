@@ -13,8 +13,10 @@ from fcntl import F_OFD_SETLK, F_RDLCK, fcntl
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.delivery.files import MailboxBusy, UnsafeMailbox, put
-from postoffice.delivery.mbox import MboxFile, check_mailbox, from_line
+from postoffice.delivery.dotlock import DotLock
+from postoffice.delivery.files import MailboxBusy, UnsafeMailbox
+from postoffice.delivery.mbox import MboxFile, append_together, check_mailbox, from_line
+from tests.delivery.deposits import put
 
 LETTER = b"Return-Path: <a@b.example>\r\nSubject: x\r\n\r\nbody\r\n\r\nFrom x\r\n>From y\r\n\r\nend\r\n"
 NOW = 1e9
@@ -137,6 +139,78 @@ class MboxTests(MboxCase):
         self.assertRaises(FileNotFoundError, self.make)
         put(lambda: self.make(f"{self.top}/vmail"), LETTER)
         self.assertEqual(len(self.messages()), 1)
+
+
+class TogetherTests(MboxCase):
+    """Several letters under one lock, with one sync."""
+
+    def append(self, *letters: bytes, path: str = "") -> list[Exception | None]:
+        together = [(f"{at}@b.example", NOW, letter) for at, letter in enumerate(letters)]
+        return append_together(path or self.path, together, "", quote=True)
+
+    def limit(self, size: int) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, limits)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+
+    def test_as_if_one_by_one(self) -> None:
+        letters = [LETTER, b"Subject: x\r\n\r\nno end", LETTER, b"Subject: y\r\n\r\nend From\r"]
+        for before in (b"", b"x", b"x\n\n"):
+            self.write(before)
+            for at, letter in enumerate(letters):
+                put(lambda at=at: MboxFile(self.path, f"{at}@b.example", NOW, "", quote=True), letter)  # type: ignore[misc]
+            expected = self.read()
+            self.write(before)
+            self.assertEqual(self.append(*letters), [None] * 4)
+            self.assertEqual(self.read(), expected)
+        self.assertEqual(os.listdir(self.top), ["joe"])
+
+    def test_one_sync_and_one_lock(self) -> None:
+        self.write(b"")
+        synced: list[int] = []
+        self.patch(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+        self.append(*[LETTER] * 10)
+        self.assertEqual(synced, [os.path.getsize(self.path)])
+
+    def test_D3_a_letter_that_does_not_fit_is_cut_off_and_the_others_stay(self) -> None:
+        self.append(LETTER)
+        one = self.read()
+        small = b"Subject: small\r\n\r\n"
+        self.append(small, path=f"{self.top}/small")
+        room = os.path.getsize(f"{self.top}/small")
+        self.limit(len(one) + room + 20)
+        errors = self.append(LETTER, small, LETTER)
+        numbers = [error.errno if isinstance(error, OSError) else error for error in errors]
+        self.assertEqual(numbers, [errno.EFBIG, None, errno.EFBIG])
+        self.assertTrue(self.read().startswith(one + b"From 1@b.example "))
+        self.assertTrue(self.read().endswith(b"\nSubject: small\n\n\n"))
+        self.assertEqual(len(self.read()), len(one) + room)
+
+    def test_nothing_fits(self) -> None:
+        self.limit(100)
+        self.assertEqual([type(error) for error in self.append(LETTER, LETTER)], [OSError] * 2)
+        self.assertEqual(os.listdir(self.top), [])
+
+    def test_what_cannot_be_synced_has_not_been_delivered(self) -> None:
+        self.append(LETTER)
+        before = self.read()
+
+        def fail(descriptor: int) -> None:
+            raise OSError(errno.EIO, "sync")
+
+        self.patch(os, "fsync", fail)
+        errors = self.append(LETTER, LETTER)
+        self.assertEqual([error and str(error) for error in errors], [f"[Errno {errno.EIO}] sync"] * 2)
+        self.assertEqual((self.read(), os.listdir(self.top)), (before, ["joe"]))
+
+    def test_what_cannot_be_opened_fails_for_all(self) -> None:
+        os.mkdir(self.path)
+        self.assertEqual([type(error) for error in self.append(LETTER, LETTER)], [IsADirectoryError] * 2)
+        self.assertEqual(os.listdir(self.top), ["joe"])
+        lock = DotLock(f"{self.top}/held", NOW)
+        errors = self.append(LETTER, LETTER, path=f"{self.top}/held")
+        lock.release()
+        self.assertEqual([type(error) for error in errors], [MailboxBusy] * 2)
 
 
 class UnsafeTests(MboxCase):

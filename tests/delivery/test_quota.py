@@ -8,8 +8,8 @@ import os
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.delivery import quota
-from postoffice.delivery.files import put
 from postoffice.delivery.maildir import MaildirFile
+from tests.delivery.deposits import put
 
 LETTER = b"Subject: x\r\n\r\n" + b"x" * 85 + b"\r\n"
 SIZE = len(LETTER) - 3

@@ -15,7 +15,7 @@ from postoffice.mail.address import Address
 from postoffice.mail.destination import Destination, Mailbox, Remote
 from postoffice.mail.outcome import Postponed
 from postoffice.mail.reply import Reply
-from postoffice.queue.lane import DEAD_FOR, REMOTE_AT_ONCE, WAITING, Job, Lanes
+from postoffice.queue.lane import CROWDED, DEAD_FOR, REMOTE_AT_ONCE, WAITING, Job, Lanes
 from postoffice.queue.scheduler import LETTERS_IN_HAND
 from tests.queue.support import FINE, LATER, NEVER, Office
 
@@ -343,21 +343,61 @@ class Stopping(SchedulerCase):
         self.assertEqual(office.entries(), {})
 
 
+PLACE = Mailbox("mbox", "/x", "x")
+
+
 class LaneOrder(SynchronousTestCase):
     def job(self, destination: Destination) -> Job:
         return Job(None, None, destination, ())  # type: ignore[arg-type]
 
-    def test_an_mbox_is_written_by_one_at_a_time(self) -> None:
+    def test_letters_for_one_mailbox_are_under_way_together(self) -> None:
         started: list[Job] = []
         lanes = Lanes(started.append, Clock())
-        for _ in range(3):
+        for _ in range(40):
             lanes.put(self.job(Mailbox("mbox", "/x", "x")))
-        self.assertEqual(len(started), 1)
+        self.assertEqual(len(started), 32)
         lanes.ended(started[0], FINE)
-        self.assertEqual(len(started), 2)
+        self.assertEqual(len(started), 33)
         lanes.close()
         lanes.ended(started[1], FINE)
-        self.assertEqual(len(started), 2)
+        self.assertEqual(len(started), 33)
+
+    def crowded(self) -> tuple[Lanes, list[Job], Clock]:
+        """A lane that is full."""
+        started: list[Job] = []
+        clock = Clock()
+        lanes = Lanes(started.append, clock)
+        while not lanes.full(PLACE):
+            lanes.put(self.job(PLACE))
+        return lanes, started, clock
+
+    def test_what_found_no_room_comes_again_at_the_pace_of_the_lane(self) -> None:
+        lanes, started, clock = self.crowded()
+        for _ in range(100):
+            clock.advance(0.01)
+            lanes.ended(started.pop(0), FINE)
+            lanes.put(self.job(PLACE))
+        turns = [lanes.room_at(PLACE) - clock.seconds() for _ in range(1000)]
+        # Half of the five hundred have gone in 2.5 seconds, and a hundred go in each second.
+        self.assertTrue(2.5 <= turns[0] <= 4.5, turns[0])
+        self.assertTrue(12 <= turns[-1] <= 14, turns[-1])
+        self.assertTrue(all(turns.count(turn) <= 101 for turn in turns))
+
+    def test_a_lane_that_stands_still_is_asked_again_in_a_minute(self) -> None:
+        lanes, _, clock = self.crowded()
+        for _ in range(100):
+            self.assertEqual(lanes.room_at(PLACE), clock.seconds() + CROWDED)
+        clock.advance(30)
+        self.assertEqual(lanes.room_at(PLACE), clock.seconds() + CROWDED)
+
+    def test_the_pace_of_long_ago_is_forgotten(self) -> None:
+        lanes, started, clock = self.crowded()
+        clock.advance(86400.0)
+        for _ in range(20 * WAITING):
+            clock.advance(0.001)
+            lanes.ended(started.pop(0), FINE)
+            lanes.put(self.job(PLACE))
+        self.assertLess(lanes.room_at(PLACE) - clock.seconds(), CROWDED)
 
     def test_all_destinations_share_a_bound_in_turn(self) -> None:
         started: list[Job] = []

@@ -16,6 +16,8 @@ and from it, once at its start: {"started": PID, "ended": TEXT}, where TEXT tell
 The child answers on the other end of the pair. Its jobs each have an `id`, which its answer repeats:
 
     {"do": "mbox", "path", "sender", "now", "tree", "quote"}     with the letter; {} when it was stored
+    {"do": "append", "path", "tree", "quote", "letters": [[SENDER, NOW, SIZE]...]}
+                     with small letters, one behind the other; {"letters": [ANSWER...]}, one for each
     {"do": "maildir", "path", "now", "host", "tree"}             with the letter; {} when it was stored
     {"do": "command", "text", "environment", "sender", "now", "timeout"}
                      with the letter; {"status": N} or {"signal": N} or {"timeout": true}, and "output";

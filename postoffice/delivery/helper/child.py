@@ -1,9 +1,9 @@
 """A child: a process that is a user, and does that user's jobs in the order they come.
 
 Forked by the helper. It ends when its connection does. Letters for Maildirs that wait together are stored
-together, so that they share the disk's work. A lock that somebody else holds is not waited for: the service
-asks again. Whatever goes wrong with a job is its answer; an error in this program ends the child, and the
-jobs that were not answered are tried again later.
+together, so that they share the disk's work; those for an mbox come together already. A lock that somebody
+else holds is not waited for: the service asks again. Whatever goes wrong with a job is its answer; an error
+in this program ends the child, and the jobs that were not answered are tried again later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, write_all
 from postoffice.delivery.helper import command, packets
 from postoffice.delivery.maildir import MaildirFile, put_together
-from postoffice.delivery.mbox import MboxFile
+from postoffice.delivery.mbox import MboxFile, append_together
 from postoffice.home_file import Unsafe, read_as_owner
 from postoffice.wire import WireError
 
@@ -33,8 +33,8 @@ TOGETHER = 32
 _SMALL = 1 << 20
 
 _ALLOWED = {
-    "files": {"mbox", "maildir", "read"},
-    "places": {"mbox", "maildir"},
+    "files": {"mbox", "append", "maildir", "read"},
+    "places": {"mbox", "append", "maildir"},
     "command": {"command"},
 }
 
@@ -93,6 +93,8 @@ class Child:
             match message["do"]:
                 case "command":
                     answer = command.run(message, file, self._entry, self._connection)
+                case "append":
+                    answer = {"letters": self._append(message, file)}
                 case "read":
                     found = self._read(message["name"])
                     answer = {"found": found >= 0}
@@ -124,10 +126,28 @@ class Child:
     def _opened(self, job: dict[str, Any]) -> Callable[[], Deposit]:
         if job["do"] == "maildir":
             return partial(_maildir, job)
-        shared = self._shared if os.path.dirname(job["path"]) == self._mail_folder else None
+        path, shared = job["path"], self._group(job["path"])
         return partial(
-            MboxFile, job["path"], job["sender"], job["now"], job["tree"], quote=job["quote"], shared=shared
+            MboxFile, path, job["sender"], job["now"], job["tree"], quote=job["quote"], shared=shared
         )
+
+    def _append(self, job: dict[str, Any], file: int) -> list[dict[str, Any]]:
+        letters: list[tuple[str, float, bytes]] = []
+        at = 0
+        for sender, now, size in job["letters"]:
+            letters.append((sender, now, os.pread(file, size, at)))
+            at += size
+        path, shared = job["path"], self._group(job["path"])
+        answers: list[dict[str, Any]] = []
+        for error in append_together(path, letters, job["tree"], quote=job["quote"], shared=shared):
+            if not (error is None or isinstance(error, MailboxBusy | UnsafeMailbox | OSError)):
+                raise error
+            answers.append({} if error is None else told(error))
+        return answers
+
+    def _group(self, path: str) -> int | None:
+        """The group a new mbox at `path` is for, too."""
+        return self._shared if os.path.dirname(path) == self._mail_folder else None
 
     def _read(self, name: str) -> int:
         """A file that holds what a file of the user's holds; -1 where there is none."""

@@ -40,7 +40,9 @@ from postoffice.services.sockets import Sockets
 from postoffice.services.tls import Unusable
 
 # What is settled before root is given up, or belongs to what lasts as long as the service does.
-AT_START = frozenset({"listen", "msp", "smtps", "user", "spool", "control", "min-uid", "vuser", "root-mail"})
+AT_START = frozenset(
+    {"listen", "msp", "smtps", "user", "spool", "control", "min-uid", "vuser", "root-mail", "mailbox"}
+)
 NOT_TAKEN_OVER = "the configuration was not taken over, the one before stays in force"
 
 # Seconds that attempts under way, and letters coming in, may take once we are asked to stop.

@@ -707,6 +707,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_mbox.UnsafeTests.test_D3_a_hard_link_taken_away_and_put_back",
     ),
     Mutant(
+        "D3_names_come_and_go",
+        "postoffice/delivery/mbox.py",
+        "return os.fstat(descriptor).st_ctime_ns == status.st_ctime_ns",
+        "return True",
+        "tests.delivery.test_mbox.UnsafeTests.test_D3_names_that_come_and_go_between_two_looks",
+    ),
+    Mutant(
         "D3_part_left",
         "postoffice/delivery/mbox.py",
         "os.ftruncate(self._descriptor, self._size)",

@@ -33,7 +33,6 @@ access=/other.allow,/other.deny
 vspool=/other
 banner=/etc/hostname
 virtual=/
-mailbox=maildir:/other/%u
 vmailbox=maildir:/other/%d/%u
 localdomain=other.example
 nameserver=192.0.2.53

@@ -132,9 +132,9 @@ class MboxFile:
             _lock(self._descriptor)
             status = os.fstat(self._descriptor)
             check_mailbox(status)
-            if _is_still_there(self._path, status):
+            if _is_still_there(self._path, self._descriptor, status):
                 return status.st_size
-            # A mail program put another file in its place while we waited.
+            # A mail program put another file in its place while we waited, or names come and go.
             os.close(self._descriptor)
             self._descriptor = -1
             self._made = False
@@ -232,7 +232,8 @@ def check_mailbox(status: os.stat_result) -> None:
         raise UnsafeMailbox("the file belongs to another account")
 
 
-def _is_still_there(path: str, status: os.stat_result) -> bool:
+def _is_still_there(path: str, descriptor: int, status: os.stat_result) -> bool:
+    """Whether the open file has that name, and had no other since `status` was read of it."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -241,4 +242,5 @@ def _is_still_there(path: str, status: os.stat_result) -> bool:
         return False
     # It may have had one name when it was opened, taken away since, and have two now.
     check_mailbox(there)
-    return True
+    # A name that is gone again, and was another one's before, has changed the time of the last change.
+    return os.fstat(descriptor).st_ctime_ns == status.st_ctime_ns

@@ -64,6 +64,10 @@ class HandshakeFailed(Exception):
     """The client and we did not come to agree on TLS; the connection is closing."""
 
 
+_End = tuple[type[Disconnected] | type[TimedOut], str]
+"""How a wait ended that brought nothing: the exception to raise, and why."""
+
+
 @frozen
 class Pace:
     """The patience of a link: seconds for each command and of idleness inside DATA, and bytes a second there
@@ -91,7 +95,7 @@ class Link(Protocol):
         self.pace = pace
         self.tls = tls
         self._replies: list[bytes] = []
-        self._waiting: Deferred[None] | None = None
+        self._waiting: Deferred[_End | None] | None = None
         self._choked = False
         self._paused = False
         self._lost = False
@@ -141,7 +145,7 @@ class Link(Protocol):
             self.flush()
             if self._ended and not (tired or self._choked):
                 raise Disconnected("the client has no more to say")
-            await self._more(tired)
+            _raise(await self._more(tired))
 
     def answer(self, reply: Reply) -> None:
         """Answer the last event. It is written with the replies of the group it belongs to."""
@@ -204,7 +208,7 @@ class Link(Protocol):
         try:
             # What else may wake us (the 220 was read at last) is no handshake.
             while self.agreeing:
-                await self._more()
+                _raise(await self._more())
         except (Disconnected, TimedOut) as error:
             self.abort()
             raise HandshakeFailed(str(error)) from None
@@ -273,7 +277,7 @@ class Link(Protocol):
         on_lost()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
-            waiting.errback(Disconnected(_why(reason)))
+            waiting.callback((Disconnected, _why(reason)))
         if self._pause is not None:
             (paused, end), self._pause = self._pause, None
             end.cancel()
@@ -303,13 +307,13 @@ class Link(Protocol):
 
     # Inside.
 
-    def _more(self, tired: bool = False) -> Deferred[None]:
+    def _more(self, tired: bool = False) -> Deferred[_End | None]:
         """Fires when there may be another event; for one who is `tired` in the next turn of the reactor."""
         self._waiting = Deferred()
         self._served = 0
         if self._lost:
             waiting, self._waiting = self._waiting, None
-            waiting.errback(Disconnected("connection lost"))
+            waiting.callback((Disconnected, "connection lost"))
             return waiting
         if tired:
             self._turn = self.clock.callLater(0, self._next_turn)
@@ -336,7 +340,7 @@ class Link(Protocol):
     def _give_up(self) -> None:
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            waiting.errback(TimedOut("the handshake took too long"))
+            waiting.callback((TimedOut, "the handshake took too long"))
 
     def _resume(self) -> None:
         assert self._pause is not None, "the call is cancelled with the pause"
@@ -353,7 +357,7 @@ class Link(Protocol):
         left = self._heard + (self._idle or inf) - now
         if self._waiting is not None and not self.agreeing and (left <= 0 or self._slow(now)):
             waiting, self._waiting = self._waiting, None
-            waiting.errback(TimedOut("idle" if left <= 0 else "too slow"))
+            waiting.callback((TimedOut, "idle" if left <= 0 else "too slow"))
             return
         self._watch = self.clock.callLater(max(min(left, self._interval(self._idle)), 1.0), self._look)
 
@@ -369,6 +373,17 @@ class Link(Protocol):
         if self._watch is not None and self._watch.active():
             self._watch.cancel()
         self._watch = None
+
+
+def _raise(end: _End | None) -> None:
+    """Raise how a wait ended, if it was not by what was waited for.
+
+    An exception that went through a Deferred is held by its own traceback (since Python 3.12), and with it
+    the session that is over, until the garbage collector comes.
+    """
+    if end is not None:
+        kind, why = end
+        raise kind(why)
 
 
 def _nobody() -> None:

@@ -277,7 +277,7 @@ class CommandTests(HelperCase):
                 with open(f"/proc/{number}/stat", encoding="ascii") as file:
                     if file.read().rpartition(")")[2].split()[0] == "Z":
                         return
-            except FileNotFoundError:
+            except (FileNotFoundError, ProcessLookupError):
                 return
             await deferLater(reactor, 0.02)  # type: ignore[arg-type]
         self.fail("the process goes on")

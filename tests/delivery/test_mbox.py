@@ -248,6 +248,23 @@ class UnsafeTests(MboxCase):
         self.patch(os, "fstat", fstat)
         self.assertRaises(UnsafeMailbox, self.make)
 
+    def test_D3_names_that_come_and_go_between_two_looks(self) -> None:
+        """Each look finds one name, but never the same one: only the time of the change tells."""
+        self.write(b"")
+        victim = f"{self.top}/victim"
+        usual = os.lstat
+
+        def lstat(path: str) -> os.stat_result:
+            before = os.stat(self.path).st_ctime_ns
+            while os.stat(self.path).st_ctime_ns == before:
+                os.link(self.path, victim)
+                os.unlink(victim)
+            return usual(path)
+
+        self.patch(os, "lstat", lstat)
+        self.assertRaises(MailboxBusy, self.make)
+        self.assertEqual(self.read(), b"")
+
     def test_fifo(self) -> None:
         os.mkfifo(self.path)
         self.assertRaises(UnsafeMailbox, self.make)

@@ -7,6 +7,7 @@ service has gone. An account that is refused is told on the socket that the chil
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import signal
@@ -30,6 +31,9 @@ def serve(control: socket.socket, rules: Rules, ended: str) -> None:
     """Fork children until the service has gone; `ended` tells how the helper before this one ended."""
     # Children leave nothing behind that would have to be collected.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # Codecs are modules, loaded when first used; a user may not be able to read the files of Python.
+    for codec in ("ascii", "latin-1", "utf-8"):
+        codecs.lookup(codec)
     with contextlib.suppress(ConnectionError):
         packets.send(control, {"started": os.getpid(), "ended": ended})
         while (received := packets.receive(control)) is not None:

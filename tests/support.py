@@ -62,6 +62,7 @@ PACKAGES = {
     "swaks": "swaks",
     "unbound": "unbound",
     "unshare": "util-linux",
+    "useradd": "passwd",
 }
 """Programs tests may ask for, and the Debian packages they are in (`.ci/packages` lists the same)."""
 

@@ -1,14 +1,16 @@
 """An office that root started, in a mount namespace with accounts, homes and mailboxes of its own.
 
-`/etc/passwd`, `/etc/group` and `/var/mail` are other ones for the service and whatever it starts; the tests
-see them at their places in the directory of the office. There are `ann` and `bob` with homes, `daemon` below
-min-uid, and `postie`, whom the service runs as.
+`/etc`, `/home` and `/var/mail` are other ones for the service and whatever it starts; the tests see them in
+the directory of the office, as `etc`, `homes` and `varmail`. Debian's own tools make the accounts there:
+`ann`, also in the group `extra`, and `bob`, who have homes, and `postie`, whom the service runs as. The
+machine's accounts, such as `daemon` below min-uid, are there as well, in a copy.
 """
 
 from __future__ import annotations
 
 import os
 import smtplib
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.live.office import DOMAIN, OfficeCase, furnish, run, settings
 from tests.peers import HOST, Postoffice, passable
 from tests.support import need, need_root, program
 
-ANN, BOB, POSTIE = 62001, 62002, 62003
+ANN, BOB, POSTIE, EXTRA = 58001, 58002, 58003, 58101
 MAIL = 8
 NOBODY = 65534
 
@@ -25,13 +27,27 @@ LETTER = b"Subject: for users\r\n\r\nFrom here on\r\n"
 _ENTER = """
 set -e
 mount --make-rprivate /
-mount --bind "$1/etc/passwd" /etc/passwd
-mount --bind "$1/etc/group" /etc/group
+mount --bind "$1/etc" /etc
+mount --bind "$1/homes" /home
 mount --bind "$1/varmail" /var/mail
 [ -z "$2" ] || mount -t tmpfs -o "size=$2,mode=2775,gid=8" tmpfs /var/mail
 shift 2
 exec "$@"
 """
+
+# What a log-in left behind (lastlog) is the machine's, and is not touched.
+_ACCOUNTS = f"""
+set -e
+groupadd --gid {EXTRA} extra
+useradd --no-log-init --create-home --uid {ANN} --groups extra ann
+useradd --no-log-init --create-home --uid {BOB} bob
+useradd --no-log-init --no-create-home --uid {POSTIE} postie
+"""
+
+
+def enter(directory: Path, *command: str | Path, room: str = "") -> list[str | Path]:
+    """The words that run a command in the namespace of an office; `room` is the size of a disk for mboxes."""
+    return [program("unshare"), "--mount", "sh", "-c", _ENTER, "sh", directory, room, *command]
 
 
 class PrivilegedOffice(Postoffice):
@@ -40,8 +56,7 @@ class PrivilegedOffice(Postoffice):
     room = ""
 
     def command(self) -> Sequence[str | Path]:
-        enter = [program("unshare"), "--mount", "sh", "-c", _ENTER, "sh", self.directory, self.room]
-        return [*enter, *super().command()]
+        return enter(self.directory, *super().command(), room=self.room)
 
 
 _LISTEN = """
@@ -91,33 +106,23 @@ class PrivilegedCase(OfficeCase):
 
     def setUp(self) -> None:
         need_root()
-        need("unshare")
+        need("unshare", "useradd")
         super().setUp()
         self.place = passable(self.directory / "office")
         self.mail = self.place / "varmail"
         self.mail.mkdir()
         os.chown(self.mail, 0, MAIL)
         self.mail.chmod(0o2775)
-        accounts = {"ann": ANN, "bob": BOB, "postie": POSTIE, "mail": MAIL, "daemon": 1}
-        (self.place / "etc").mkdir()
+        subprocess.run(["cp", "-a", "/etc", self.place], check=True)
         (self.place / "homes").mkdir(mode=0o755)
-        for name, number in accounts.items():
-            home = self.place / "homes" / name
-            home.mkdir(mode=0o755)
-            os.chown(home, number, number)
-        self.write(
-            "etc/passwd",
-            "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/sh\n"
-            + "".join(
-                f"{name}:x:{number}:{number}::{self.place}/homes/{name}:/bin/sh\n"
-                for name, number in accounts.items()
-            ),
+        self.run_inside("sh", "-c", _ACCOUNTS)
+
+    def run_inside(self, *command: str, text: str = "") -> None:
+        """Run a command of root's where the service sees its `/etc`, `/home` and `/var/mail`."""
+        done = subprocess.run(
+            enter(self.place, *command), input=text, capture_output=True, text=True, timeout=60, check=False
         )
-        self.write(
-            "etc/group",
-            f"root:x:0:\nnogroup:x:65534:\nextra:x:{ANN + 100}:ann\n"
-            + "".join(f"{name}:x:{number}:\n" for name, number in accounts.items()),
-        )
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def write(self, name: str, text: str, owner: int = 0, mode: int = 0o644) -> None:
         """A file in the office."""

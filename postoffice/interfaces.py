@@ -456,8 +456,11 @@ class IScreening(Interface):
     Where a method was called and refused, the letter is over for the filters, but for a refused recipient.
     """
 
-    def client(client: Client) -> Awaitable[None]:
-        """Told when a client has come, and when it turns out to be another one. Errors: `Turned`."""
+    def client(client: Client, connections: int = 0) -> Awaitable[None]:
+        """Told when a client has come, and when it turns out to be another one. Errors: `Turned`.
+
+        `connections` are those its address has with us now, this one included; 0 where nobody counts.
+        """
 
     def helo(client: Client) -> Awaitable[None]:
         """The client greets."""

@@ -65,14 +65,6 @@ def arguments_of(line: bytes) -> list[bytes]:
     return [written if written.startswith(b"<") else b"<%b>" % written, *parameters]
 
 
-def author_of(arguments: Sequence[bytes]) -> str:
-    """The value of AUTH among the arguments of MAIL (RFC 4954 section 5), empty without one."""
-    for argument in arguments[1:]:
-        if argument[:5].upper() == b"AUTH=":
-            return argument[5:].decode("utf-8", "replace")
-    return ""
-
-
 def _end_of_path(text: bytes) -> int:
     """Where a path ends: at its bracket, or where it has none at a blank, but for those inside of quotes."""
     closes, quoted, place = text.startswith(b"<"), False, 0

@@ -21,7 +21,6 @@ from postoffice.filters.leg import CONTENT, Event, Leg, World
 from postoffice.filters.letter import (
     Replaced,
     arguments_of,
-    author_of,
     mark_of,
     message_id,
     octets_of,
@@ -76,8 +75,9 @@ class Screening:
 
     # The session.
 
-    async def client(self, client: Client) -> None:
+    async def client(self, client: Client, connections: int = 0) -> None:
         facts = self._facts
+        facts.connections = connections
         if self._greeted or any(leg.opened for leg in self._legs):
             # It turned out to be another client: for the filters this is another session.
             for leg in self._legs:
@@ -132,7 +132,7 @@ class Screening:
         facts = self._facts
         facts.client, facts.sender, facts.letter_id = client, sender, self._world.new_id()
         facts.arguments = arguments_of(line)
-        facts.author = author_of(facts.arguments)
+        facts.parameters = facts.arguments[1:]
         facts.ours = await self._is_ours(sender), False
         self._inside = True
         if self._world.settings.safe and client.login is not None:
@@ -156,6 +156,7 @@ class Screening:
             verdict = await self._ask(leg, "RCPT", lambda one: one.recipient(facts))
             match verdict:
                 case Refuse(reply=reply):
+                    facts.bad_recipients += 1
                     raise self._refusal(leg, reply)
                 case Discard():
                     self._discard()
@@ -167,6 +168,7 @@ class Screening:
         facts = self._facts
         if self._discarding or not self._inside:
             return
+        facts.bad_recipients += 1
         facts.recipient, facts.arguments, facts.refused = address, arguments_of(line), reply
         for leg in self._legs:
             if leg.active and leg.session.hears_refused:

@@ -35,12 +35,13 @@ class Client:
 
     `ip` is the textual address, an IPv4-mapped IPv6 address as plain IPv4; empty for a local command. `name`
     is the forward-confirmed reverse name, `None` where there is none; `nameless` says for certain that there
-    is no name to hold the client to. `helo` is the name it gave itself. `user` is the account of a local
-    command, `login` the one that was logged in to (`alice@example.org` of a virtual domain, or a user of the
-    system) by the `mechanism` of AUTH, `here` whether the client is on this machine. `announced` says that a
-    proxy's word is all we have for who it is, `anonymous` that the proxy does not give its address, so that
-    `ip` is the proxy's own. `marked` is why policy would rather have refused it, empty for all whom it would
-    not. `door` is the kind of listener it came to, `tls` what the session is encrypted with, if it is.
+    is no name to hold the client to, and `claimed` is a name of its address that does not lead back to it.
+    `helo` is the name it gave itself. `user` is the account of a local command, `login` the one that was
+    logged in to (`alice@example.org` of a virtual domain, or a user of the system) by the `mechanism` of
+    AUTH, `here` whether the client is on this machine. `announced` says that a proxy's word is all we have
+    for who it is, `anonymous` that the proxy does not give its address, so that `ip` is the proxy's own.
+    `marked` is why policy would rather have refused it, empty for all whom it would not. `door` is the kind
+    of listener it came to, `tls` what the session is encrypted with, if it is.
     """
 
     ip: str
@@ -57,6 +58,7 @@ class Client:
     may_relay: bool = False
     marked: str = ""
     nameless: bool = False
+    claimed: str | None = None
     door: Door = "smtp"
     tls: Tls | None = None
 

@@ -3,7 +3,8 @@
 One `Facts` a session, kept up to date by the chain. `value` gives a macro by its name without braces; None
 where it has none, which is then not told. What the macros hold is what sendmail and Postfix give, since
 filters depend on it (opendkim signs where `auth_type` is, SpamAssassin believes `_`, rspamd counts on
-`daemon_name`).
+`daemon_name`). We ask clients for no certificate, so `verify` is what sendmail says where none was presented,
+and there is nobody for `cert_subject` and `cert_issuer` to name.
 """
 
 from __future__ import annotations
@@ -32,30 +33,35 @@ class Place:
 class Facts:
     """The facts, as far as they are known yet.
 
+    `connections` are those that the client's address has with us now, this one included (0: nobody counts).
     `arguments` are the path that was given last with MAIL or RCPT, as it was written, and the parameters
-    behind it; `refused` is what we said to that recipient ourselves. `ours` tells of sender and recipient
-    whether they are.
+    behind it, `parameters` those of MAIL; `refused` is what we said to that recipient ourselves. `ours` tells
+    of sender and recipient whether they are. `recipients` are those that were taken, known from DATA on,
+    `bad_recipients` those that were refused so far, by whomever.
     """
 
     client: Client
     place: Place
     now: Callable[[], float]
+    connections: int = 0
     letter_id: str = ""
     sender: Address | None = None
-    author: str = ""
+    parameters: Sequence[bytes] = ()
     recipient: Address | None = None
     refused: Reply | None = None
     arguments: Sequence[bytes] = ()
     ours: tuple[bool, bool] = (False, False)
     recipients: int = 0
+    bad_recipients: int = 0
     message_id: str = ""
     size: int | None = None
 
     def forget_letter(self) -> None:
         """There is no letter any more."""
-        self.letter_id = self.message_id = self.author = ""
+        self.letter_id = self.message_id = ""
         self.sender = self.recipient = self.refused = self.size = None
-        self.recipients, self.ours = 0, (False, False)
+        self.recipients = self.bad_recipients = 0
+        self.ours, self.arguments, self.parameters = (False, False), (), ()
 
     def value(self, name: str) -> str | None:
         """The value of a macro."""
@@ -73,7 +79,13 @@ class Facts:
         if not client.ip:
             return "localhost", "4", 0, "127.0.0.1"
         family = "6" if ":" in client.ip else "4"
-        return client.name or f"[{client.ip}]", family, client.port, client.ip
+        return self.name or f"[{client.ip}]", family, client.port, client.ip
+
+    @property
+    def name(self) -> str | None:
+        """The name of the client that is certain; this machine has ours at each of its addresses."""
+        client = self.client
+        return client.name or (self.place.host if client.here else None)
 
     @property
     def greeting(self) -> str | None:
@@ -88,14 +100,40 @@ def _tagged(ip: str) -> str:
 def _trace(facts: Facts) -> str:
     name, _, _, ip = facts.peer
     literal = f"[{_tagged(ip)}]"
-    return literal if name.startswith("[") else f"{name} {literal}"
+    if not name.startswith("["):
+        return f"{name} {literal}"
+    claimed = facts.client.claimed
+    return f"{claimed} {literal} (may be forged)" if claimed else literal
 
 
 def _resolved(facts: Facts) -> str:
+    """How the look-up of the client's name went, in sendmail's words."""
     client = facts.client
-    if not client.ip or client.name:
+    if not client.ip or facts.name:
         return "OK"
+    if client.claimed:
+        return "FORGED"
     return "FAIL" if client.nameless else "TEMP"
+
+
+def _name(facts: Facts) -> str:
+    name = facts.peer[0]
+    return "unknown" if name.startswith("[") else name
+
+
+def _address_type(facts: Facts) -> str | None:
+    if not facts.letter_id:
+        return None
+    return "e s" if facts.recipient is None else "e r"
+
+
+def parameter(arguments: Sequence[bytes], name: bytes) -> str:
+    """The value of a parameter of MAIL or RCPT (its name in capitals), empty without one."""
+    for argument in arguments:
+        word, _, value = argument.partition(b"=")
+        if word.upper() == name:
+            return value.decode("utf-8", "replace")
+    return ""
 
 
 def _local_address(facts: Facts) -> str | None:
@@ -154,18 +192,23 @@ _MACROS: dict[str, Callable[[Facts], str | None]] = {
     "if_addr": _local_address,
     "client_addr": lambda facts: _tagged(facts.peer[3]),
     "client_port": lambda facts: str(facts.peer[2]),
-    "client_name": lambda facts: "unknown" if facts.peer[0].startswith("[") else facts.peer[0],
-    "client_ptr": lambda facts: "unknown" if facts.peer[0].startswith("[") else facts.peer[0],
+    "client_name": _name,
+    "client_ptr": lambda facts: facts.client.claimed or _name(facts),
     "client_resolve": _resolved,
+    "client_connections": lambda facts: str(facts.connections or ""),
     "tls_version": _tls(lambda facts: facts.client.tls.version if facts.client.tls else ""),
     "cipher": _tls(lambda facts: facts.client.tls.cipher if facts.client.tls else ""),
     "cipher_bits": _tls(_bits),
-    "verify": _tls(lambda facts: "NONE"),
+    "verify": lambda facts: "NONE" if facts.client.tls is None else "NO",
     "tls_sni": _tls(lambda facts: (facts.client.tls and facts.client.tls.server_name) or ""),
     "auth_type": _login(lambda facts: facts.client.mechanism or "PLAIN"),
     "auth_authen": _login(lambda facts: facts.client.login or ""),
     "auth_ssf": _login(_bits),
-    "auth_author": lambda facts: facts.author,
+    "auth_author": lambda facts: parameter(facts.parameters, b"AUTH"),
+    "addr_type": _address_type,
+    "envid": lambda facts: parameter(facts.parameters, b"ENVID"),
+    "dsn_ret": lambda facts: parameter(facts.parameters, b"RET"),
+    "dsn_notify": lambda facts: parameter(facts.arguments[1:], b"NOTIFY"),
     "mail_addr": lambda facts: "" if facts.sender is None else str(facts.sender),
     "mail_host": lambda facts: (facts.sender and facts.sender.domain) or facts.place.host,
     "mail_mailer": lambda facts: _mailer(facts.sender is None or facts.ours[0]),
@@ -173,6 +216,7 @@ _MACROS: dict[str, Callable[[Facts], str | None]] = {
     "rcpt_host": _recipient_host,
     "rcpt_mailer": _recipient_mailer,
     "nrcpts": lambda facts: str(facts.recipients),
+    "nbadrcpts": lambda facts: str(facts.bad_recipients),
     "msg_id": lambda facts: facts.message_id,
     "msg_size": lambda facts: None if facts.size is None else str(facts.size),
 }

@@ -75,7 +75,7 @@ _SENDER = "{auth_type} {auth_authen} {auth_ssf} {auth_author} {mail_mailer} {mai
 MACRO_LISTS: Mapping[bytes, tuple[str, ...]] = {
     b"C": _names(
         "j _ v b Z {daemon_name} {daemon_addr} {daemon_port} {if_name} {if_addr}",
-        "{client_addr} {client_name} {client_port} {client_ptr} {client_resolve}",
+        "{client_addr} {client_name} {client_port} {client_ptr} {client_resolve} {client_connections}",
     ),
     b"H": _names(_TLS, "s"),
     b"M": _names("i r s b v Z", _SENDER, _TLS),

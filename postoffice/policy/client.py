@@ -83,7 +83,7 @@ class Clients:
         trusted = ip in settings.trusted or (name or "").lower() in settings.trusted
         nameless = name is None and certain and (settings.dnscheck or claimed is None)
         may_relay = trusted or client.login is not None
-        client = evolve(client, name=name, may_relay=may_relay, nameless=nameless)
+        client = evolve(client, name=name, claimed=claimed, may_relay=may_relay, nameless=nameless)
         client = self._admitted(client, Subject(ip, name, claimed), certain)
         if settings.paranoid and not trusted:
             client = self._named(client, certain)

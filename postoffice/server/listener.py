@@ -106,6 +106,11 @@ class Doorkeeper:
         self._from[network_of(session.client.ip if refused else client.ip)] += 1
         return refused
 
+    def connections(self, session: Session, client: Client) -> int:
+        """How many sessions a client's address has, this one counted as the client's."""
+        near = network_of(client.ip)
+        return self._from[near] + (near != network_of(session.client.ip))
+
     def set_aside(self, session: Session) -> bool:
         """A client is refused; whether it may stay, from now on not counted."""
         if len(self.pausing) >= MOST_PAUSING:
@@ -249,6 +254,7 @@ class SmtpFactory(Factory):
             session.filters = filters.described
         session.may_stay = self.doorkeeper.set_aside
         session.may_be = self.doorkeeper.rename
+        session.connections = self.doorkeeper.connections
         session.conversation = Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:

@@ -104,7 +104,9 @@ def within(ip: str, networks: tuple[Network, ...]) -> bool:
 
 def introduced(client: Client, attributes: dict[str, str | None]) -> Client:
     """The client as XCLIENT describes it; what is left out stays as it was."""
-    changes: dict[str, Any] = {"here": False, "may_relay": False, "marked": "", "nameless": False}
+    changes: dict[str, Any] = {
+        "here": False, "may_relay": False, "marked": "", "nameless": False, "claimed": None
+    }  # fmt: skip
     if "ADDR" in attributes or not client.announced:
         changes["anonymous"] = attributes.get("ADDR") is None
     if "ADDR" in attributes:

@@ -120,6 +120,8 @@ class Session:
         self.conversation: Deferred[None] | None = None
         # Whether it may turn out to be another client; as well.
         self.may_be: Callable[[Session, Client], Reply | None] = lambda session, client: None
+        # How many sessions its address has, or would have as another client; as well.
+        self.connections: Callable[[Session, Client], int] = lambda session, client: 0
         # Each filter of the service and its state; as well.
         self.filters: Callable[[], Sequence[str]] = tuple
         self._believed = (
@@ -216,7 +218,7 @@ class Session:
         """What policy and filters say of a client. Errors: `Turned`."""
         client = await self.policy.client(client)
         if self.screening is not None:
-            await self.screening.client(client)
+            await self.screening.client(client, self.connections(self, client))
         return client
 
     async def _secure(self) -> None:

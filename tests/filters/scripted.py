@@ -32,6 +32,7 @@ class ScriptedFilter:
         self.bodies: list[bytes] = []
         self.inside = 0
         self.open = 0
+        self.connections: list[int] = []
 
     def load(self) -> None:
         """It is here."""
@@ -72,6 +73,7 @@ class ScriptedSession:
         return await self._say("open")
 
     async def client(self, facts: Facts) -> Verdict:
+        self.script.connections.append(facts.connections)
         return await self._say("client", facts.client.ip)
 
     async def helo(self, facts: Facts) -> Verdict:

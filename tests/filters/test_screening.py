@@ -198,6 +198,15 @@ class Events(FiltersCase):
         self.assertEqual(self.codes(self.say(visit, HELO, MAIL)), ["250", "250"])
         self.assertEqual(self.first.open, 1)
 
+    def test_filters_are_told_how_many_connections_an_address_has(self) -> None:
+        self.door.change(xclient=(ip_network("192.0.2.0/24"),))
+        first, second = self.greeted(), self.greeted()
+        self.assertEqual(self.first.connections, [1, 2])
+        first.leave()
+        self.say(second, "XCLIENT ADDR=198.51.100.7 NAME=far.example")
+        self.say(self.greeted(), "XCLIENT ADDR=198.51.100.7 NAME=far.example")
+        self.assertEqual(self.first.connections[2:], [1, 1, 2])
+
     def test_chunks(self) -> None:
         visit = self.greeted()
         self.say(visit, MAIL, RCPT)

@@ -56,10 +56,34 @@ class Macros(SynchronousTestCase):
         )
 
     def test_a_client_without_a_name(self) -> None:
-        nameless = evolve(CLIENT, name=None)
-        self.assertEqual(facts(nameless).peer, ("[192.0.2.9]", "4", 1234, "192.0.2.9"))
-        self.check(facts(nameless), _="[192.0.2.9]", client_name="unknown", client_resolve="TEMP")
-        self.check(facts(evolve(nameless, nameless=True)), client_resolve="FAIL")
+        unknown = evolve(CLIENT, name=None)
+        without = {"_": "[192.0.2.9]", "client_name": "unknown", "client_ptr": "unknown"}
+        for client, word in ((unknown, "TEMP"), (evolve(unknown, nameless=True), "FAIL")):
+            self.assertEqual(facts(client).peer, ("[192.0.2.9]", "4", 1234, "192.0.2.9"))
+            self.check(facts(client), **without, client_resolve=word)
+
+    def test_a_name_that_does_not_lead_back_is_told_as_such(self) -> None:
+        for nameless in (False, True):
+            client = evolve(CLIENT, name=None, claimed="bank.example", nameless=nameless)
+            self.assertEqual(facts(client).peer, ("[192.0.2.9]", "4", 1234, "192.0.2.9"))
+            self.check(
+                facts(client),
+                _="bank.example [192.0.2.9] (may be forged)",
+                client_name="unknown",
+                client_ptr="bank.example",
+                client_resolve="FORGED",
+            )
+
+    def test_this_machine_at_an_address_that_nobody_looks_up(self) -> None:
+        given = facts(evolve(CLIENT, name=None, here=True))
+        self.assertEqual(given.peer[0], "mx.example.org")
+        self.check(given, _="mx.example.org [192.0.2.9]", client_name="mx.example.org", client_resolve="OK")
+
+    def test_how_many_connections_its_address_has(self) -> None:
+        given = facts()
+        self.check(given, client_connections=None)
+        given.connections = 3
+        self.check(given, client_connections="3")
 
     def test_a_client_of_ipv6(self) -> None:
         client = evolve(CLIENT, ip="2001:db8::9", name=None)
@@ -75,11 +99,15 @@ class Macros(SynchronousTestCase):
         )
 
     def test_encryption_is_told_only_where_it_is(self) -> None:
-        names = ("tls_version", "cipher", "cipher_bits", "verify", "tls_sni")
-        self.check(facts(), **dict.fromkeys(names))
+        names = ("tls_version", "cipher", "cipher_bits", "tls_sni")
+        self.check(facts(), verify="NONE", **dict.fromkeys(names))
         client = evolve(CLIENT, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, "mx.example.org"))
-        values = ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "256", "NONE", "mx.example.org")
+        values = ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "256", "mx.example.org")
         self.check(facts(client), r="ESMTPS", **dict(zip(names, values, strict=True)))
+
+    def test_nobody_is_asked_for_a_certificate(self) -> None:
+        client = evolve(CLIENT, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, None))
+        self.check(facts(client), verify="NO", cert_subject=None, cert_issuer=None, tls_sni=None)
 
     def test_log_ins_are_told_only_where_they_were(self) -> None:
         self.check(facts(), auth_type=None, auth_authen=None, auth_ssf=None)
@@ -96,7 +124,10 @@ class Macros(SynchronousTestCase):
         given.sender, given.ours = Address("a b", "Example.net"), (False, False)
         self.check(given, mail_addr='"a b"@Example.net', mail_host="Example.net", mail_mailer="esmtp")
         given.ours = (True, False)
-        self.check(given, mail_mailer="local", i="QID23456")
+        self.check(given, mail_mailer="local", i="QID23456", addr_type="e s")
+        self.check(given, envid=None, dsn_ret=None, dsn_notify=None)
+        given.parameters = [b"SIZE=9", b"auth=a@b", b"ENVID=QQ+2B", b"Ret=HDRS"]
+        self.check(given, auth_author="a@b", envid="QQ+2B", dsn_ret="HDRS")
 
     def test_recipients(self) -> None:
         given = facts()
@@ -110,13 +141,15 @@ class Macros(SynchronousTestCase):
             rcpt_host="5.1.1",
             rcpt_mailer="error",
         )
+        given.arguments, given.bad_recipients = [b"<b@example.org>", b"NOTIFY=NEVER"], 2
+        self.check(given, addr_type="e r", dsn_notify="NEVER", nbadrcpts="2")
 
     def test_the_letter(self) -> None:
         given = facts()
         given.recipients, given.message_id, given.size = 2, "<x@y>", 100
         self.check(given, nrcpts="2", msg_id="<x@y>", msg_size="100")
         given.forget_letter()
-        self.check(given, i=None, msg_id=None, msg_size=None, nrcpts="0")
+        self.check(given, i=None, msg_id=None, msg_size=None, nrcpts="0", nbadrcpts="0", addr_type=None)
 
     def test_what_nobody_knows(self) -> None:
         self.check(facts(), nonsense=None, client_rate=None)

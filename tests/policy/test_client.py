@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,6 +21,8 @@ FRIEND = "192.0.2.9"
 NAMELESS = "192.0.2.10"
 LIAR = "192.0.2.11"
 LOST = "192.0.2.12"
+# Its address has a name that does not lead back to it.
+FORGED = Client(LIAR, claimed="bank.example")
 MX: Mapping[str, Sequence[tuple[int, str]]] = {
     "friend.example": [(10, "far.example"), (20, "mx.example.org")],
     "nullish.example": [(0, "")],
@@ -74,12 +77,12 @@ class Names(Case):
     def test_confirmed_and_not(self) -> None:
         self.assertEqual(self.met(FRIEND), Client(FRIEND, name="friend.example"))
         self.assertEqual(self.met(NAMELESS), Client(NAMELESS, nameless=True))
-        self.assertEqual(self.met(LIAR), Client(LIAR))
+        self.assertEqual(self.met(LIAR), FORGED)
         self.assertEqual(self.met(LOST), Client(LOST))
 
     def test_with_dnscheck_who_lies_has_no_name(self) -> None:
         self.set(dnscheck=True)
-        self.assertEqual(self.met(LIAR), Client(LIAR, nameless=True))
+        self.assertEqual(self.met(LIAR), evolve(FORGED, nameless=True))
         self.assertEqual(self.met(FRIEND), Client(FRIEND, name="friend.example"))
 
     def test_this_machine_is_not_looked_up(self) -> None:
@@ -135,7 +138,7 @@ class Denying(Case):
         )
         self.set("bounce:too much spam")
         self.assertIn("[192.0.2.10]: too much spam", str(self.turned(NAMELESS)))
-        self.assertEqual(self.met(LIAR), Client(LIAR))
+        self.assertEqual(self.met(LIAR), FORGED)
 
     def test_marked(self) -> None:
         self.access.denied = {FRIEND: Denied("you sent us spam", False)}
@@ -171,7 +174,7 @@ class Paranoid(Case):
             "421 4.7.25 mx.example.org does not accept mail from [192.0.2.10]: no host", str(turned)
         )
         self.assertFalse(turned.stay)
-        self.assertEqual(self.met(LIAR), Client(LIAR))
+        self.assertEqual(self.met(LIAR), FORGED)
         self.assertEqual(str(self.turned(LOST).reply)[:9], "451 4.4.3")
         self.set(paranoid=True, dnscheck=True)
         self.assertEqual(self.turned(LIAR).reply.code, 421)

@@ -319,7 +319,7 @@ class Turned(Refusal):
     """A client is turned away: `reply` stands in for the banner, and the connection closes.
 
     With `stay` it may stay for a while, in which every command is refused after a pause, so that it does not
-    come back at once.
+    come back at once. One that gets a 554 stays until it quits, and every command is refused.
     """
 
     def __init__(self, reply: Reply, why: str = "", stay: bool = False) -> None:

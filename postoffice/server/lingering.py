@@ -1,7 +1,9 @@
-"""Refused clients that may stay for a while, so that they do not come back at once.
+"""Clients that are refused in place of the banner and yet stay.
 
-Used by the session when policy turned a client away and said so. Each command is answered with 502 after a
-pause, until patience runs out or the client quits. The doorkeeper bounds how many there are.
+Used by the session when policy or filters turned a client away. `linger` is for those that policy would not
+have come back at once: each command is answered with 502 after a pause, until patience runs out or the client
+quits; the doorkeeper bounds how many there are. `refuse_all` is for those that got a 554, which by RFC 5321
+section 3.1 is followed by 503 to everything until the client quits; they count as clients.
 
 Errors: `Disconnected` and `TimedOut`, as in any conversation.
 """
@@ -9,6 +11,7 @@ Errors: `Disconnected` and `TimedOut`, as in any conversation.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 from postoffice.mail.reply import Reply
 from postoffice.server.link import Link
@@ -19,10 +22,14 @@ PAUSE = 30.0
 PATIENCE = 5
 
 NOTHING_DONE = Reply(502, (7, 1), "We take nothing from your host, as we said when you connected")
+REFUSED_ALL = Reply(503, (5, 1), "We take nothing from you in this session, as we said when you connected")
+TOO_MANY_ERRORS = Reply(421, (7, 0), "Too many errors, closing the connection")
 BYE = Reply(221, (0, 0), "Goodbye")
 
+Record = Callable[[Event, Reply], None]
 
-async def linger(link: Link, reply: Reply, record: Callable[[Event, Reply], None]) -> None:
+
+async def linger(link: Link, reply: Reply, record: Record) -> None:
     """Give `reply` in place of the banner, and refuse what is asked after that; `record` is told of each."""
     link.greet(reply, stay=True)
     for _ in range(PATIENCE):
@@ -34,5 +41,21 @@ async def linger(link: Link, reply: Reply, record: Callable[[Event, Reply], None
         await link.pause(PAUSE)
         record(event, NOTHING_DONE)
         link.answer(NOTHING_DONE)
+        if link.engine.closing:
+            return
+
+
+async def refuse_all(link: Link, reply: Reply, most: int, record: Record) -> None:
+    """Give `reply` in place of the banner, and refuse at most so many commands (0: any number) after that.
+
+    The client may be idle for a tenth of the time only, as after a MAIL that was refused.
+    """
+    link.greet(reply, stay=True)
+    link.hurry(True)
+    for number in count(1):
+        event = await link.next_event()
+        answer = BYE if isinstance(event, Quit) else TOO_MANY_ERRORS if number == most else REFUSED_ALL
+        record(event, answer)
+        link.answer(answer)
         if link.engine.closing:
             return

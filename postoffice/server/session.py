@@ -23,7 +23,7 @@ from postoffice.mail.client import Client
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.audit import Audit
 from postoffice.server.intake import Intake
-from postoffice.server.lingering import linger
+from postoffice.server.lingering import BYE, TOO_MANY_ERRORS, linger, refuse_all
 from postoffice.server.link import Disconnected, HandshakeFailed, Link, TimedOut
 from postoffice.server.login import LOG_IN_FIRST, WELCOME, LogIn
 from postoffice.server.portal import Authenticator
@@ -61,8 +61,6 @@ from postoffice.smtp.xclient import parse_attributes
 OK = Reply(250, (0, 0), "OK")
 START_TLS = Reply(220, (0, 0), "Go ahead with TLS")
 NO_TLS = Reply(454, (7, 0), "TLS is not available now")
-BYE = Reply(221, (0, 0), "Goodbye")
-TOO_MANY_ERRORS = Reply(421, (7, 0), "Too many errors, closing the connection")
 IDLE = Reply(421, (4, 2), "Timeout, closing the connection")
 SHUTDOWN = Reply(421, (3, 2), "Service shutting down, try again later")
 UNKNOWN = Reply(500, (5, 1), "Command not recognized")
@@ -252,8 +250,13 @@ class Session:
         self.journal.refused(self.client, "session", turned.reply, turned.why)
         if self.journal.auditing:
             self.audit.connected(self.client, turned.reply.code, turned.why)
+        if self.screening is not None:
+            # They are done with it, however long it stays.
+            self.screening.close()
         if turned.stay and self.may_stay(self):
             await linger(self.link, turned.reply, self._record)
+        elif turned.reply.code == 554:
+            await refuse_all(self.link, turned.reply, self.settings.errors, self._record)
         else:
             self.link.greet(turned.reply)
 

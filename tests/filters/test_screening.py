@@ -248,9 +248,29 @@ class Verdicts(FiltersCase):
             self.first.says["client"] = verdict
             visit = self.visit()
             self.assertTrue(self.banner.startswith(begin), self.banner)
-            self.assertTrue(visit.closed)
+            self.assertEqual(visit.closed, verdict is not NO)
             self.assertNotIn(f"client {OUTSIDE}", self.second.told)
+            self.assertEqual((self.first.open, self.second.open), (0, 0))
             visit.leave()
+
+    def test_a_client_that_is_refused_for_good_is_waited_for_to_quit(self) -> None:
+        self.first.says["client"] = NO
+        visit = self.visit()
+        answers = self.say(visit, HELO, MAIL, "NONSENSE", "QUIT")
+        self.assertEqual((self.codes(answers), visit.closed), (["503", "503", "503", "221"], True))
+        self.assertEqual(self.first.told[-1], "close")
+
+    def test_its_commands_and_its_time_are_bounded(self) -> None:
+        self.first.says["client"] = NO
+        visit = self.visit()
+        self.assertEqual(self.codes(self.say(visit, *["RSET"] * 4)), ["503", "503", "503", "421"])
+        self.assertTrue(visit.closed)
+        self.door.change(errors=0)
+        visit = self.visit()
+        self.assertEqual(set(self.codes(self.say(visit, *["RSET"] * 40))), {"503"})
+        self.door.office.clock.advance(31)
+        self.assertTrue(visit.heard().startswith(b"421 4.4.2"))
+        self.assertTrue(visit.closed)
 
     def test_refusals_of_the_greeting(self) -> None:
         self.first.says["helo"] = NO

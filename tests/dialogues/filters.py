@@ -1,0 +1,15 @@
+"""Filters for dialogues, which name them as `filter=python:tests.dialogues.filters:CLASS`."""
+
+from __future__ import annotations
+
+from postoffice.filters.python import Answer, Filter, put_off, reject
+from postoffice.milter.facts import Facts
+
+
+class NotFromThere(Filter):
+    """Does not want one client, and wants another one later."""
+
+    def client(self, facts: Facts) -> Answer:
+        if facts.client.ip == "192.0.2.66":
+            return reject("We know you")
+        return put_off("Not today") if facts.client.ip == "192.0.2.67" else None

@@ -104,9 +104,9 @@ def within(ip: str, networks: tuple[Network, ...]) -> bool:
 
 def introduced(client: Client, attributes: dict[str, str | None]) -> Client:
     """The client as XCLIENT describes it; what is left out stays as it was."""
-    changes: dict[str, Any] = {
-        "here": False, "may_relay": False, "marked": "", "nameless": False, "claimed": None
-    }  # fmt: skip
+    changes: dict[str, Any] = {"here": False, "may_relay": False, "marked": "", "nameless": False}
+    # Nor is it known by the names of the proxy's address.
+    changes["claimed"] = None
     if "ADDR" in attributes or not client.announced:
         changes["anonymous"] = attributes.get("ADDR") is None
     if "ADDR" in attributes:

@@ -61,8 +61,8 @@ class StaleClaim(Exception):
 class NewLetter:
     """What `IDraft.commit` is told: everything about the letter but its content.
 
-    `recipients` pairs each address with the time it is due (epoch seconds). `client` is in log form. The
-    fields from `smtputf8` on are as in `Envelope`.
+    `recipients` pairs each address with the time it is due (epoch seconds). `client` is in log form. A letter
+    that is `held_for` a reason is set aside at once. The fields from `smtputf8` on are as in `Envelope`.
     """
 
     sender: Address | None
@@ -71,7 +71,7 @@ class NewLetter:
     received: float
     client: str
     id: str = ""
-    held: bool = False
+    held_for: str = ""
     smtputf8: bool = False
     ret: Ret = ""
     envid: str = ""
@@ -198,10 +198,13 @@ class ISpool(Interface):
         """Like `requeue`, for recipients at a domain (any case) and, with `below`, at all below it."""
 
     def hold(letter_id: str) -> Deferred[bool]:
-        """Set a letter aside: it is not claimed until released. False if there is no such letter."""
+        """Set a letter aside: it is not claimed until released. False if there is no such letter.
+
+        Why it was set aside before, if it was, stays known.
+        """
 
     def release(letter_id: str) -> Deferred[bool]:
-        """End a hold. False if there is no such letter."""
+        """End a hold, and forget the reason for it. False if there is no such letter."""
 
     def delete(letter_id: str) -> Deferred[bool]:
         """Remove a letter, whoever holds claims on it. False if there is no such letter."""

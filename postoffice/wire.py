@@ -33,8 +33,9 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
 
 `pattern` is null or {"field": "id" | "sender" | "recipient" | "any", "text": TEXT}: letters with that
 text in it, without regard to case. `sender` is null for `<>`, and absent for the caller's own name.
-A letter is {"id", "size", "received", "sender", "held", "busy", "recipients": [{"address", "last"}]}; times
-are epoch seconds, `last` is the reply of the last attempt.
+A letter is {"id", "size", "received", "sender", "held", "held_for", "busy", "recipients": [{"address",
+"last"}]}; times are epoch seconds, `held_for` is why a filter had it set aside, `last` the reply of the last
+attempt.
 
 A record is {"record": NAME, "accepted": TIME or null (never), "seen": TIME}. "expire" also takes the flags
 "forbidden", "null", "unused" and "dry" (remove nothing). The greylist's verbs are for administrators.

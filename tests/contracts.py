@@ -261,7 +261,7 @@ class SpoolContract(SpoolHelpers):
         spool = await self.opened()
         later = self.new(due=self.clock.seconds() + 1)
         self.assertIsNone(await self.put(spool, later, claim=True))
-        self.assertIsNone(await self.put(spool, self.new(held=True), claim=True))
+        self.assertIsNone(await self.put(spool, self.new(held_for="odd"), claim=True))
 
     @waiting
     async def test_discarded_drafts_leave_nothing(self) -> None:
@@ -524,7 +524,7 @@ class SpoolContract(SpoolHelpers):
         now = self.clock.seconds()
         await self.put(spool, self.new(due=now + 9))
         await self.put(spool, self.new(due=now + 4))
-        await self.put(spool, self.new(due=now + 2, held=True))
+        await self.put(spool, self.new(due=now + 2, held_for="odd"))
         await self.put(spool, self.new(), claim=True)
         self.assertEqual(await spool.next_due(), now + 4)
 
@@ -534,14 +534,25 @@ class SpoolContract(SpoolHelpers):
         now = self.clock.seconds()
         for received, name in ((now, "NEW"), (now - 50, "OLD"), (now - 20, "MIDDLE")):
             new = NewLetter(
-                SENDER, ((ANN, now + 5), (BOB, now + 6)), "7BIT", received, "x", name, name == "OLD"
+                SENDER,
+                ((ANN, now + 5), (BOB, now + 6)),
+                "7BIT",
+                received,
+                "x",
+                name,
+                "spam (filter x)" if name == "OLD" else "",
             )
             await self.put(spool, new)
         claim, _ = await self.put(spool, self.new(id="BUSY"), claim=True)
         found = await spool.entries()
         self.assertEqual(
-            [(entry.letter.id, entry.held, entry.busy) for entry in found],
-            [("OLD", True, False), ("MIDDLE", False, False), ("NEW", False, False), ("BUSY", False, True)],
+            [(entry.letter.id, entry.held, entry.held_for, entry.busy) for entry in found],
+            [
+                ("OLD", True, "spam (filter x)", False),
+                ("MIDDLE", False, "", False),
+                ("NEW", False, "", False),
+                ("BUSY", False, "", True),
+            ],
         )
         self.assertEqual(
             [(recipient.address, recipient.due) for recipient in found[0].recipients],
@@ -606,6 +617,26 @@ class SpoolContract(SpoolHelpers):
         self.assertEqual(len(claim.recipients), 2)
         self.assertFalse(await spool.hold("NOSUCH"))
         self.assertFalse(await spool.release("NOSUCH"))
+
+    @waiting
+    async def test_why_a_letter_is_held_is_known_until_it_is_released(self) -> None:
+        spool = await self.opened()
+
+        async def known() -> list[tuple[bool, str]]:
+            return [(entry.held, entry.held_for) for entry in await spool.entries()]
+
+        why = 'odd: 100% "sure" \u2603 (filter /run/x)'
+        await self.put(spool, self.new(ANN, BOB, id="ONE", held_for=why))
+        self.assertEqual(await known(), [(True, why)])
+        await spool.hold("ONE")
+        self.assertEqual(await known(), [(True, why)])
+        await spool.close()
+        spool = await self.opened()
+        self.assertEqual(await known(), [(True, why)])
+        await spool.release("ONE")
+        self.assertEqual(await known(), [(False, "")])
+        await spool.hold("ONE")
+        self.assertEqual(await known(), [(True, "")])
 
     @waiting
     async def test_hold_while_claimed(self) -> None:

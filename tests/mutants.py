@@ -1053,6 +1053,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.filters.test_screening.Spam.test_A6_a_mark_is_one_line",
     ),
     Mutant(
+        "A6_reason_for_a_hold",
+        "postoffice/filters/letter.py",
+        'reason = printable(hold.reason.decode("utf-8", "replace")).strip()',
+        'reason = hold.reason.decode("utf-8", "replace").strip()',
+        "tests.filters.test_screening.Edits.test_A6_the_reason_for_a_hold_is_one_short_line",
+    ),
+    Mutant(
         "A6_filter_replies",
         "postoffice/milter/verdicts.py",
         '_odd.sub("?", text.replace("%%", "%"))',

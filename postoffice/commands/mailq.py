@@ -4,8 +4,8 @@
 
 Letters with their last reason and what recipients remain, oldest first; a letter that is being worked on
 has stars around its id. PATTERN is `I`, `S` or `R` with part of a queue id, a sender or a recipient, or
-any part of these. What is on hold waits for an operator. Exits with EX_TEMPFAIL when the service is not
-running.
+any part of these. What is on hold waits for an operator, and a filter's reason for it is shown first. Exits
+with EX_TEMPFAIL when the service is not running.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def table(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield f"{printable(name):>8} {letter['size']:>8} {queued:>17} {printable(sender)}"
         reason = next((one["last"] for one in letter["recipients"] if one["last"]), "")
         if letter["held"]:
+            reason = letter["held_for"] or reason
             reason = f"on hold: {reason}" if reason else "on hold"
         if reason:
             yield f"{'':17} {printable(reason):.62}"

@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from postoffice.interfaces import Draught, IContent
 from postoffice.mail.reply import Reply, printable
-from postoffice.milter.edits import Field
+from postoffice.milter.edits import Field, Hold
 
 PIECE = 256 * 1024
 
@@ -47,6 +47,12 @@ def message_id(fields: Sequence[Field]) -> str:
 def mark_of(reply: Reply) -> str:
     """What a filter said against a letter, on one line."""
     return printable(" ".join(reply.text.split()))
+
+
+def hold_reason(hold: Hold, name: str) -> str:
+    """Why a filter wants a letter set aside, and which does, on one line."""
+    reason = printable(hold.reason.decode("utf-8", "replace")).strip()
+    return f"{reason} (filter {name})" if reason else f"held by filter {name}"
 
 
 def with_marks(fields: Sequence[Field], marks: Sequence[str]) -> tuple[Field, ...]:

@@ -21,6 +21,7 @@ from postoffice.filters.leg import CONTENT, Event, Leg, World
 from postoffice.filters.letter import (
     Replaced,
     arguments_of,
+    hold_reason,
     mark_of,
     message_id,
     octets_of,
@@ -36,7 +37,7 @@ from postoffice.interfaces import (
 )
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
-from postoffice.mail.reply import Refusal, Reply, printable
+from postoffice.mail.reply import Refusal, Reply
 from postoffice.milter.edits import Hold, edited_header, replaced_body
 from postoffice.milter.facts import Facts
 from postoffice.milter.verdicts import PUT_OFF, REJECTED, Discard, Failed, Refuse, Verdict
@@ -47,6 +48,8 @@ CONTENT_TIME = 570.0
 BROKEN = Reply(550, (5, 0), "The message could not be checked")
 CLOSING = Reply(421, (7, 1), "The message could not be checked, closing the connection")
 GONE = Reply(421, (4, 2), "The connection is gone")
+# Characters of the reasons for which a letter is on hold, all together.
+HOLD_LIMIT = 1000
 TOO_BIG = Reply(552, (3, 4), "The message has become too large")
 _ON_ERROR: dict[OnError, Reply] = {"tempfail": PUT_OFF, "reject": BROKEN, "shutdown": CLOSING}
 
@@ -342,11 +345,7 @@ class Screening:
             raise leg.refusal(PUT_OFF, str(error)) from error
         for what in (*dropped, *more):
             leg.tell(CONTENT, f"dropped {what}")
-        self._holds += [
-            printable(edit.reason.decode("utf-8", "replace")) or f"held by {leg.member.filter.name}"
-            for edit in edits
-            if isinstance(edit, Hold)
-        ]
+        self._holds += [hold_reason(edit, leg.member.filter.name) for edit in edits if isinstance(edit, Hold)]
         body = replaced_body(edits)
         return Draught(envelope, fields, draught.body if body is None else Replaced(body))
 
@@ -360,4 +359,5 @@ class Screening:
             envelope = evolve(envelope, folder=settings.spam.text)
         fields = with_marks(draught.fields, marks)
         nobody = not envelope.recipients
-        return Screened(envelope, fields, body, self._discarding or nobody, "; ".join(self._holds))
+        hold = "; ".join(self._holds)[:HOLD_LIMIT]
+        return Screened(envelope, fields, body, self._discarding or nobody, hold)

@@ -131,9 +131,13 @@ class Replacement:
 
 @frozen
 class Entry:
-    """A letter as queue listings show it: `busy` while a live claim covers any of its recipients."""
+    """A letter as queue listings show it: `busy` while a live claim covers any of its recipients.
+
+    `held_for` is why it was `held`; operators need not say.
+    """
 
     letter: Letter
     recipients: tuple[Recipient, ...]
     held: bool
     busy: bool
+    held_for: str = ""

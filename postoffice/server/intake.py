@@ -133,7 +133,7 @@ class Incoming:
         self._refusal: Refusal | None = None
         self._claimed: tuple[Claim, IContent] | None = None
         self._dues: set[float] = set()
-        self._held = False
+        self._held_for = ""
         self.size = 0
 
     def write(self, data: bytes) -> Awaitable[None] | None:
@@ -286,7 +286,7 @@ class Incoming:
             envid=envelope.envid,
             folder=envelope.folder or (intake.settings.forbidden if self._client.marked else ""),
             requests=envelope.requests,
-            held=self._held,
+            held_for=self._held_for,
         )
         self._claimed = await draft.commit(new, queue.has_room())
         self._draft = None

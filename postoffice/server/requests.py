@@ -219,6 +219,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "received": letter.received,
         "sender": None if letter.sender is None else str(letter.sender),
         "held": entry.held,
+        "held_for": entry.held_for,
         "busy": entry.busy,
         "recipients": [{"address": str(one.address), "last": one.last} for one in entry.recipients],
     }

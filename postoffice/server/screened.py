@@ -80,7 +80,7 @@ class ScreenedIncoming(Incoming):
             draft.discard()
         self.check()
         self.envelope = screened.envelope
-        self._held = bool(screened.hold)
+        self._held_for = screened.hold
         block = b"".join(bytes(field) for field in screened.fields if not field.hidden)
         self._international = self._is_international(Headers(block, True))
         await super()._commit()

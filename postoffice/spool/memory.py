@@ -42,6 +42,7 @@ class _Stored:
     content: bytes
     slots: dict[int, _Slot]
     held: bool = False
+    held_for: str = ""
     attempts: list[tuple[float, Address, str]] = field(factory=list)
     known: set[str] = field(factory=set)
 
@@ -156,8 +157,9 @@ class MemorySpool:
             request = new.requests.get(address, ReportRequest())
             recipient = Recipient(self.shelf.key(), address, due, notify=request.notify, orcpt=request.orcpt)
             slots[recipient.key] = _Slot(recipient, due)
-        stored = self.shelf.letters[letter_id] = _Stored(letter, data, slots, new.held)
-        return self._take(stored) if claim and not new.held else None
+        stored = _Stored(letter, data, slots, bool(new.held_for), new.held_for)
+        self.shelf.letters[letter_id] = stored
+        return self._take(stored) if claim and not stored.held else None
 
     def _take(self, stored: _Stored) -> tuple[Claim, IContent] | None:
         now = self._clock.seconds()
@@ -275,6 +277,7 @@ class MemorySpool:
                 tuple(slot.recipient for slot in stored.slots.values()),
                 stored.held,
                 any(slot.token is not None and slot.ready > now for slot in stored.slots.values()),
+                stored.held_for,
             )
             for stored in self.shelf.letters.values()
         ]
@@ -320,6 +323,7 @@ class MemorySpool:
         stored = self.shelf.letters.get(letter_id)
         if stored is not None:
             stored.held = held
+            stored.held_for = stored.held_for if held else ""
         return succeed(stored is not None)
 
     def hold(self, letter_id: str) -> Deferred[bool]:

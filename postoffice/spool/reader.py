@@ -27,7 +27,7 @@ def _of(table: str, fields: str) -> str:
 
 
 _ENTRIES = f"""
-SELECT l.key, {_of("l", LETTER_FIELDS)}, l.held, r.token IS NOT NULL AND r.ready > ?,
+SELECT l.key, {_of("l", LETTER_FIELDS)}, l.held, l.held_for, r.token IS NOT NULL AND r.ready > ?,
        {_of("r", RECIPIENT_FIELDS)}
 FROM (SELECT * FROM letter WHERE key > ? ORDER BY key LIMIT {PORTION}) AS l
 JOIN recipient AS r ON r.key BETWEEN l.key << {PLACES} AND ((l.key + 1) << {PLACES}) - 1
@@ -96,7 +96,8 @@ def _entry(rows: list[tuple[Any, ...]]) -> Entry:
     held = 1 + LETTER_WIDTH
     return Entry(
         letter_of(rows[0][1:held]),
-        tuple(recipient_of(row[held + 2 :]) for row in rows),
+        tuple(recipient_of(row[held + 3 :]) for row in rows),
         bool(rows[0][held]),
-        any(row[held + 1] for row in rows),
+        any(row[held + 2] for row in rows),
+        rows[0][held + 1],
     )

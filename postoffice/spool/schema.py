@@ -8,7 +8,7 @@ State of a letter       rows
 coming in               none: content in memory, or in a file that no row names (swept at the start)
 small, stored           letter (file NULL), content, at least one recipient
 large, stored           letter (file = its name in content/, synced before the row), recipients
-set aside               as stored, held = 1 in letter and in each of its recipients
+set aside               as stored, held = 1 in letter and in each of its recipients, held_for says why
 gone                    none; a file that no row names may be left by a crash until the next start
 
 State of a recipient    token   node    ready            in the index `ready`
@@ -34,8 +34,8 @@ from __future__ import annotations
 import apsw
 
 APPLICATION = 0x506F7374
-TABLES = 3
-RECORD = 3
+TABLES = 4
+RECORD = 4
 PAGE = 4096
 PLACES = 20
 ATTEMPTS = 50
@@ -53,7 +53,7 @@ CREATE TABLE letter (
     sender_local TEXT, sender_domain TEXT, body TEXT NOT NULL, size INTEGER NOT NULL,
     received REAL NOT NULL, client TEXT NOT NULL, held INTEGER NOT NULL, file TEXT,
     smtputf8 INTEGER NOT NULL DEFAULT 0, ret TEXT NOT NULL DEFAULT '', envid TEXT NOT NULL DEFAULT '',
-    folder TEXT NOT NULL DEFAULT ''
+    folder TEXT NOT NULL DEFAULT '', held_for TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE content (
     key INTEGER PRIMARY KEY, version INTEGER NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL
@@ -92,6 +92,7 @@ ALTER TABLE recipient ADD COLUMN fixed TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipient ADD COLUMN path TEXT NOT NULL DEFAULT '';
 {_COPY}
 """,
+    3: "ALTER TABLE letter ADD COLUMN held_for TEXT NOT NULL DEFAULT '';",
 }
 """What makes tables of each older version those of the next."""
 

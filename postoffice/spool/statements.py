@@ -29,7 +29,7 @@ def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
     return {count: head + ", ".join([row] * count) + tail for count in STEPS}
 
 
-LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
+LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
 CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
 RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, '', '')")
 EXPANDED = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, ?, ?)")

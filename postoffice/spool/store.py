@@ -125,7 +125,7 @@ class Store:
         recipients: list[Row] = []
         for work in works:
             key += 1
-            new = work.new
+            new, held = work.new, bool(work.new.held_for)
             if not 0 < len(new.recipients) < 1 << PLACES:
                 raise SpoolFailed(f"a letter cannot have {len(new.recipients)} recipients")
             letter_id = new.id or names.queue_id(self._place.random)
@@ -141,17 +141,18 @@ class Store:
                     work.size,
                     new.received,
                     new.client,
-                    new.held,
+                    held,
                     work.file,
                     new.smtputf8,
                     new.ret,
                     new.envid,
                     new.folder,
+                    new.held_for,
                 )
             )
             if work.data is not None:
                 contents.append((key, zlib.crc32(work.data), work.data))
-            token = names.token(self._place.random) if work.claim and not new.held else None
+            token = names.token(self._place.random) if work.claim and not held else None
             taken = []
             place = key << PLACES
             requests = new.requests
@@ -163,7 +164,7 @@ class Store:
                     recipients.append((*begin, False, until, self.node, token, *asked))
                     taken.append(Recipient(place, address, due, 0, "", *asked))
                 else:
-                    recipients.append((*begin, new.held, due, None, None, *asked))
+                    recipients.append((*begin, held, due, None, None, *asked))
                 place += 1
             work.value = None
             if token is not None and taken:
@@ -304,7 +305,9 @@ class Store:
         key = self.key_of(letter_id)
         if key is None:
             return False
-        self.execute("UPDATE letter SET held = ? WHERE key = ?", (held, key))
+        self.execute(
+            "UPDATE letter SET held = ?1, held_for = iif(?1, held_for, '') WHERE key = ?2", (held, key)
+        )
         self.execute("UPDATE recipient SET held = ? WHERE key BETWEEN ? AND ?", (held, *span(key)))
         return True
 

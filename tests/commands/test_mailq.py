@@ -18,6 +18,7 @@ def entry(letter_id: str, received: float = 0.0, **more: Any) -> dict[str, Any]:
         "received": received,
         "sender": "alice@example.org",
         "held": False,
+        "held_for": "",
         "busy": False,
         "recipients": [{"address": "carol@example.net", "last": ""}],
     }
@@ -30,14 +31,25 @@ class Table(SynchronousTestCase):
         self.assertEqual(lines[3], " " * 18 + "y" * 62)
 
     def test_letters_on_hold_say_so(self) -> None:
+        tried = [{"address": "x", "last": "450 later"}]
         lines = list(
-            table([entry("A", held=True), entry("B", held=True, recipients=[{"address": "x", "last": "y"}])])
+            table(
+                [
+                    entry("A", held=True),
+                    entry("B", held=True, recipients=tried),
+                    entry("C", held=True, held_for="spam (filter /run/f)", recipients=tried),
+                    entry("D", held=True, held_for="x" * 99),
+                ]
+            )
         )
-        self.assertEqual((lines[3].strip(), lines[6].strip()), ("on hold", "on hold: y"))
+        self.assertEqual(
+            [line.strip() for line in lines[3::3]],
+            ["on hold", "on hold: 450 later", "on hold: spam (filter /run/f)", "on hold: " + "x" * 53],
+        )
 
     def test_nothing_foreign_reaches_the_terminal(self) -> None:
         strange = entry("\x1b[1m", sender="a\nb", recipients=[{"address": "\x9b", "last": "\x07\ud800"}])
-        for line in table([strange]):
+        for line in table([strange, strange | {"held": True, "held_for": "\x1b]0;x\x07\n"}]):
             self.assertTrue(line.isprintable(), line)
 
 

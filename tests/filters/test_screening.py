@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.values import Disposition
 from postoffice.filters.chain import Chain
+from postoffice.filters.screening import HOLD_LIMIT
 from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.mail.reply import Reply
 from postoffice.milter.edits import (
@@ -95,10 +96,11 @@ class FiltersCase(SynchronousTestCase):
     def codes(self, answers: list[str]) -> list[str]:
         return [answer[:3] for answer in answers]
 
-    def held(self) -> list[bool]:
+    def held(self) -> list[str]:
+        """Of each letter in the spool, why it is on hold; empty where it is not."""
         found: list[Any] = []
         self.door.office.spool.entries().addCallback(found.extend)
-        return [entry.held for entry in found]
+        return [entry.held_for if entry.held else "" for entry in found]
 
 
 class Events(FiltersCase):
@@ -465,7 +467,7 @@ class Failures(FiltersCase):
             self.chain(on_error="quarantine")
             self.first.says[stage] = DOWN
             self.assertEqual(self.codes(self.letter())[-1], "250", stage)
-            self.assertEqual(self.held(), [True], stage)
+            self.assertEqual(self.held(), ["filter failure: first"], stage)
             self.assertEqual(self.door.contents(), [])
 
     def test_nothing_is_said_before_the_first_letter(self) -> None:
@@ -633,10 +635,21 @@ class Edits(FiltersCase):
         self.assertEqual((carol.notify, carol.orcpt), ("NEVER", "rfc822;c@x"))
 
     def test_hold(self) -> None:
-        self.first.changes = [Hold(b"odd\r\nthing")]
+        self.first.changes, self.second.changes = [Hold(b"looks odd")], [Hold(b"")]
         self.assertEqual(self.codes(self.letter())[-1], "250")
-        self.assertEqual((self.held(), self.door.contents()), ([True], []))
-        self.assertEqual(self.door.office.journal.named("held"), ["odd?thing"])
+        why = "looks odd (filter first); held by filter second"
+        self.assertEqual((self.held(), self.door.contents()), ([why], []))
+        self.assertEqual(self.door.office.journal.named("held"), [why])
+
+    def test_A6_the_reason_for_a_hold_is_one_short_line(self) -> None:
+        self.first.changes = [Hold(b"\x1b[1modd\r\nthing")]
+        self.letter()
+        self.assertEqual(self.held(), ["?[1modd?thing (filter first)"])
+        self.setUp()
+        self.first.changes = [Hold(b"x" * 5000)] * 100
+        self.letter()
+        (why,) = self.held()
+        self.assertEqual(len(why), HOLD_LIMIT)
 
     def test_edits_of_a_letter_that_is_refused_change_nothing(self) -> None:
         for verdict in (NO, LATER, Discard(), DOWN):

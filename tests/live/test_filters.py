@@ -111,8 +111,8 @@ class Milters(FiltersCase):
         self.assertEqual(handed.returncode, 0, handed.stderr)
         letter_id = handed.stdout.decode().strip()
         self.assertEqual(milter.connections[-1].data(b"C"), [b"localhost\x004\0\x00127.0.0.1\0"])
-        self.assertIn(b"on hold", run(office, command="mailq").stdout)
-        said = f"{letter_id}: on hold: looks odd"
+        self.assertIn(b" on hold: looks odd (filter /", run(office, command="mailq").stdout)
+        said = f"{letter_id}: on hold: looks odd (filter {milter.path})"
         self.eventually("the log says why", lambda: said in office.log(), office)
         self.assertEqual(stored(office), [])
         released = run(office, "release", letter_id)

@@ -38,7 +38,8 @@ def entry(letter_id: str, sender: str, *recipients: str, client: str = "alice@lo
     to = tuple(
         Recipient(n, Address(name, "example.net"), 9.0, 1, "450 later") for n, name in enumerate(recipients)
     )
-    return Entry(letter, to, held=False, busy=letter_id == "B1")
+    second = letter_id == "B1"
+    return Entry(letter, to, held=second, busy=second, held_for="odd" if second else "")
 
 
 @implementer(ISubmission)
@@ -197,11 +198,13 @@ class Listing(Door):
                 "received": 5.0,
                 "sender": "alice@example.org",
                 "held": False,
+                "held_for": "",
                 "busy": False,
                 "recipients": [{"address": "carol@example.net", "last": "450 later"}],
             },
         )
         self.assertEqual((second["sender"], second["busy"], len(second["recipients"])), (None, True, 2))
+        self.assertEqual((second["held"], second["held_for"]), (True, "odd"))
         self.assertEqual(last, {"done": True})
 
     def test_patterns(self) -> None:

@@ -19,7 +19,7 @@ from attrs import frozen
 from postoffice.config.places import LogTarget
 
 Level = Literal["debug", "info", "notice", "warning", "error"]
-_SYSLOG_PRIORITY = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
+_PRIORITY = {"debug": 7, "info": 6, "notice": 5, "warning": 4, "error": 3}
 _SYSLOG_MAIL = 2 << 3
 # twistd puts an object without a descriptor in the place of sys.stderr.
 STDERR = 2
@@ -66,6 +66,25 @@ def as_json(record: Record) -> str:
     when = datetime.fromtimestamp(record.when, UTC).isoformat()
     fields = {"time": when, "level": record.level, "fact": record.fact, "text": record.text, **record.fields}
     return json.dumps(fields, ensure_ascii=True, default=str) + "\n"
+
+
+def for_journal(form: Format) -> Format:
+    """The lines of `form` as systemd's journal takes them from standard error: each with its priority."""
+
+    def prefixed(record: Record) -> str:
+        priority = f"<{_PRIORITY[record.level]}>"
+        return "".join(f"{priority}{line}\n" for line in form(record).rstrip("\n").split("\n"))
+
+    return prefixed
+
+
+def _stderr_is_journal() -> bool:
+    """Whether systemd says that what is standard error now leads to its journal (systemd.exec(5))."""
+    try:
+        status = os.fstat(STDERR)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class StderrSink:
@@ -131,7 +150,7 @@ class SyslogSink:
 
     def write(self, records: Sequence[Record]) -> None:
         for record in records:
-            priority = _SYSLOG_MAIL | _SYSLOG_PRIORITY[record.level]
+            priority = _SYSLOG_MAIL | _PRIORITY[record.level]
             line = f"<{priority}>postoffice[{os.getpid()}]: {self._form(record)}".rstrip("\n")
             self._socket.sendto(line.encode("utf-8", "replace"), self._path)
 
@@ -142,11 +161,14 @@ class SyslogSink:
 def open_sink(target: LogTarget) -> Sink:
     """The sink a `log` option names. Errors: OSError for a file that cannot be opened."""
     form = as_json if target.json else as_text
+    # The time is theirs to add.
+    untimed = as_json if target.json else lambda record: f"{record.text}\n"
     match target.kind:
-        case "stderr" | "journal":
-            # Under systemd, standard error is the journal.
+        case "stderr" if not _stderr_is_journal():
             return StderrSink(form)
+        case "stderr" | "journal":
+            return StderrSink(for_journal(untimed))
         case "syslog":
-            return SyslogSink("/dev/log", form if target.json else lambda record: record.text)
+            return SyslogSink("/dev/log", untimed)
         case "file":
             return FileSink(target.path, form)

@@ -31,6 +31,12 @@ from tests.delivery.test_local import CONTENT, Held, Streamed
 
 # Tests that root runs have things done as this account, others as the one they are.
 ACCOUNT = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid)
+CHILD = """
+import os, pwd, socket, sys
+from postoffice.delivery.helper.child import Child
+connection = socket.socket(fileno=int(sys.argv[1]))
+Child(connection, pwd.getpwuid(os.geteuid()), "command", "", None).serve()
+"""
 JOE = Recipient(1, Address("joe", "example.org"), 0.0)
 
 
@@ -356,6 +362,24 @@ class CrashTests(HelperCase):
             f"451 4.3.0 command of {ACCOUNT.pw_name}: the process that was {ACCOUNT.pw_name} ended",
         )
         self.assertIsInstance(outcome, Postponed)
+
+    async def test_a_child_that_is_asked_to_end_does_its_job_first(self) -> None:
+        ours, theirs = packets.pair()
+        self.addCleanup(ours.close)
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-c", CHILD, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            )
+        self.addCleanup(child.kill)
+        letter = packets.memory_file()
+        packets.seal(letter)
+        job = {"do": "command", "text": "kill -TERM $PPID; echo still here", "environment": {}}
+        packets.send(ours, {**job, "id": 1, "sender": "", "now": 0.0, "timeout": 20}, [letter])
+        os.close(letter)
+        answer, _ = packets.receive(ours) or ({}, -1)
+        self.assertEqual(answer, {"id": 1, "status": 0, "output": "still here\n"})
+        self.assertIsNone(packets.receive(ours))
+        self.assertEqual(child.wait(20), -signal.SIGTERM)
 
     async def test_what_is_asked_behind_a_stop_waits(self) -> None:
         await self.helped.identities.stop()

@@ -312,6 +312,24 @@ class Writing(SynchronousTestCase):
         with open(f"{folder}.gone/log") as file:
             self.assertIn("after", file.read())
 
+    def test_the_journal_of_systemd_is_told_priorities_and_no_time(self) -> None:
+        said: list[bytes] = []
+        self.patch(os, "write", lambda fd, data: said.append(bytes(data)) or len(data))  # type: ignore[func-returns-value]
+        status = os.fstat(2)
+        stream = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        for kind, environment in (("stderr", stream), ("journal", {})):
+            self.patch(os, "environ", environment)
+            opened(Clock(), open_sink(LogTarget(kind))).error("broken", ValueError("x"))  # type: ignore[arg-type]
+        self.assertEqual(said, [b"<3>broken: ValueError: x\n<3>    ValueError: x\n"] * 2)
+
+    def test_standard_error_that_leads_elsewhere_has_times(self) -> None:
+        said: list[bytes] = []
+        self.patch(os, "write", lambda fd, data: said.append(bytes(data)) or len(data))  # type: ignore[func-returns-value]
+        self.patch(os, "environ", {"JOURNAL_STREAM": "1:1"})
+        opened(Clock(), open_sink(LogTarget("stderr"))).warning("hello")
+        (line,) = said
+        self.assertRegex(line, rb"^1970-01-01T\S+ warning hello\n$")
+
     def test_what_is_fatal_is_told_on_standard_error_too(self) -> None:
         told: list[bytes] = []
         self.patch(os, "write", lambda fd, data: told.append((fd, bytes(data))) or len(data))  # type: ignore[func-returns-value,arg-type]

@@ -1,15 +1,17 @@
 """A child: a process that is a user, and does that user's jobs in the order they come.
 
-Forked by the helper. It ends when its connection does. Letters for Maildirs that wait together are stored
-together, so that they share the disk's work; those for an mbox come together already. A lock that somebody
-else holds is not waited for: the service asks again. Whatever goes wrong with a job is its answer; an error
-in this program ends the child, and the jobs that were not answered are tried again later.
+Forked by the helper. It ends when its connection does, and by SIGTERM, but not before it has answered the
+jobs it took. Letters for Maildirs that wait together are stored together, so that they share the disk's
+work; those for an mbox come together already. A lock that somebody else holds is not waited for: the
+service asks again. Whatever goes wrong with a job is its answer; an error in this program ends the child,
+and the jobs that were not answered are tried again later.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     Job = tuple[dict[str, Any], int]
+
+ENDING = {signal.SIGTERM}
+"""What ends a child between two jobs."""
 
 TOGETHER = 32
 """The most jobs that are taken at once."""
@@ -58,12 +63,19 @@ class Child:
 
     def serve(self) -> None:
         """Do jobs until the connection ends."""
-        while jobs := self._take():
+        while jobs := self._take_whole():
             together = [job for job in jobs if _is_small_letter(job)]
             if len(together) > 1:
                 self._store_together(together)
             for job in jobs if len(together) < 2 else [job for job in jobs if job not in together]:
                 self._do(job)
+
+    def _take_whole(self) -> list[Job]:
+        """As `_take`, and from there on SIGTERM waits until the jobs are done."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        jobs = self._take()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        return jobs
 
     def _take(self) -> list[Job]:
         """The jobs that wait, at least one; none at the end."""

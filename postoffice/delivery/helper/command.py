@@ -77,6 +77,7 @@ def _become_command(text: str, environment: dict[str, str], standard_input: int,
         os.nice(NICENESS)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for descriptor, standard in ((standard_input, 0), (output, 1), (output, 2)):
             os.dup2(descriptor, standard)
         os.execve(SHELL, ["sh", "-c", text], environment)

@@ -390,6 +390,8 @@ class IFilterSession(Interface):
 
     with_blank: bool = Attribute("whether values in its edits bring the blank behind the colon themselves")
 
+    lost: str = Attribute("why it could not be asked any more, though nobody asked; empty while it could")
+
     def open() -> Awaitable[Verdict]:
         """Get ready: `Continue`, or `Failed`."""
 

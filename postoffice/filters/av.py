@@ -57,6 +57,7 @@ class ScannerSession:
 
     hears_refused = False
     with_blank = False
+    lost = ""
 
     def __init__(self, of: Scanner) -> None:
         self._of = of

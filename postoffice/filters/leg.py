@@ -67,6 +67,11 @@ class Leg:
         """Whether it is asked about this letter, and has not said already what it thinks of the client."""
         return self.there and not self.out and not self.mark and not self.helo_mark
 
+    def look(self) -> None:
+        """Has it gone since it was asked last?"""
+        if self.there and self.session.lost:
+            self._note_failure("connection", Failed(self.session.lost), 0.0)
+
     async def open(self) -> None:
         """Get it ready, or know that it failed."""
         verdict = await self.session.open()

@@ -128,6 +128,11 @@ class MilterSession:
     def with_blank(self) -> bool:
         return self._engine.with_blank
 
+    @property
+    def lost(self) -> str:
+        # Who wants to hear no more may go.
+        return "" if self._engine.done else self._engine.failure or ""
+
     async def open(self) -> Verdict:
         self._connecting = Deferred.fromCoroutine(self._milter.connect(self._wire))
         try:
@@ -192,6 +197,8 @@ class MilterSession:
     def edits(self) -> list[Edit]:
         if self._engine.dropped:
             self._milter.note_once("it asked for changes that it may not make")
+        if self._engine.unannounced:
+            self._milter.note_once("it makes changes that it did not say it might")
         return self._engine.edits
 
     def abort(self) -> None:
@@ -203,12 +210,11 @@ class MilterSession:
             self._write_all()
 
     def close(self) -> None:
-        waiting = self._engine.waiting
         last = b"".join(self._unsent) + self._engine.quit()
         self._unsent.clear()
         if self._connecting is not None:
             self._connecting.cancel()
-        self._wire.end(last, at_once=waiting or self._wire.choked)
+        self._wire.end(last, at_once=self._wire.choked)
         self._engine.fail("the session is over")
         self._settle(Failed("the session is over"))
 

@@ -21,7 +21,7 @@ from postoffice.filters.python import Answer, Filter, Letter
 from postoffice.interfaces import Draught, IFilter, IFilterSession, SpoolFailed, SpoolFull
 from postoffice.milter.edits import Edit
 from postoffice.milter.facts import Facts
-from postoffice.milter.verdicts import Accept, Continue, Discard, Failed, Refuse, Verdict
+from postoffice.milter.verdicts import Accept, Continue, Failed, Refuse, Verdict
 
 
 @implementer(IFilter)
@@ -66,6 +66,7 @@ class PythonSession:
 
     hears_refused = False
     with_blank = False
+    lost = ""
 
     def __init__(self, of: PythonFilter) -> None:
         self._of = of
@@ -130,7 +131,7 @@ class PythonSession:
     async def _about_client(self, event: Callable[[Filter], Answer]) -> Verdict:
         verdict = await self._ask(event)
         self._done_with_session = self._done_with_session or type(verdict) is Accept
-        return Continue() if type(verdict) is Discard else verdict
+        return verdict
 
     async def _about_letter(self, event: Callable[[Filter], Answer], until: float | None = None) -> Verdict:
         verdict = await self._ask(event, until)

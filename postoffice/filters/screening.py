@@ -64,9 +64,9 @@ class Screening:
         self._world = world
         self._gone = False
         self._greeted = False
-        self._refused: Refusal | None = None
         # Of the letter.
         self._inside = False
+        self._in_content = False
         self._discarding = False
         self._holds: list[str] = []
         self._marks: list[str] = []
@@ -86,7 +86,7 @@ class Screening:
             for leg in self._legs:
                 leg.end()
         # A command of this machine greets with our name, in a manner of speaking.
-        facts.client, self._greeted, self._refused = client, not client.ip, None
+        facts.client, self._greeted = client, not client.ip
         legs = [leg for leg in self._legs if not leg.member.terms.lazy]
         opening = [Deferred.fromCoroutine(leg.open()) for leg in legs]
         await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
@@ -101,17 +101,15 @@ class Screening:
 
     async def helo(self, client: Client) -> None:
         self.abort()
-        self._facts.client, self._greeted, self._refused = client, True, None
-        try:
-            for leg in self._legs:
-                leg.helo_mark = ""
-                await self._greet(leg)
-        except Refusal as refusal:
-            # It is the answer to what follows as well.
-            self._refused = refusal
-            raise
+        self._facts.client, self._greeted = client, True
+        for leg in self._legs:
+            leg.helo_mark = ""
+            await self._greet(leg)
 
     async def unknown(self, client: Client, line: bytes) -> None:
+        if self._in_content:
+            # Between chunks; filters could not make sense of it.
+            return
         self._facts.client = client
         for leg in self._legs:
             if leg.active and not self._discarding:
@@ -130,8 +128,6 @@ class Screening:
 
     async def sender(self, client: Client, sender: Address | None, line: bytes) -> None:
         self.abort()
-        if self._refused is not None:
-            raise self._refused
         facts = self._facts
         facts.client, facts.sender, facts.letter_id = client, sender, self._world.new_id()
         facts.arguments = arguments_of(line)
@@ -143,9 +139,12 @@ class Screening:
                 leg.out = True
             return
         for leg in self._legs:
+            leg.look()
             if leg.failed is not None or not leg.opened:
                 await self._reopen(leg)
         self._marks = [mark for leg in self._legs for mark in (leg.mark, leg.helo_mark) if mark]
+        if self._marks:
+            self._world.policy.rejected(client, sender)
         await self._letter_event("MAIL", lambda one: one.sender(facts))
 
     async def recipient(self, address: Address, line: bytes) -> None:
@@ -184,6 +183,7 @@ class Screening:
         self._check_poison()
         self._facts.recipients = recipients
         await self._letter_event("DATA", lambda one: one.data(self._facts))
+        self._in_content = True
 
     async def content(self, draught: Draught) -> Screened:
         self._check_poison()
@@ -210,7 +210,7 @@ class Screening:
             if self._inside and leg.there:
                 leg.session.abort()
             leg.out = False
-        self._inside = self._discarding = False
+        self._inside = self._in_content = self._discarding = False
         self._holds, self._marks, self._poison = [], [], None
         self._facts.forget_letter()
 
@@ -345,6 +345,8 @@ class Screening:
             raise leg.refusal(PUT_OFF, str(error)) from error
         for what in (*dropped, *more):
             leg.tell(CONTENT, f"dropped {what}")
+        if not envelope.recipients:
+            leg.tell(CONTENT, "removed every recipient")
         self._holds += [hold_reason(edit, leg.member.filter.name) for edit in edits if isinstance(edit, Hold)]
         body = replaced_body(edits)
         return Draught(envelope, fields, draught.body if body is None else Replaced(body))

@@ -25,6 +25,7 @@ from postoffice.milter.negotiation import (
     REFUSED_RECIPIENTS,
     Agreement,
     Offer,
+    action_of,
     agreement_of,
 )
 from postoffice.milter.packets import (
@@ -48,7 +49,7 @@ from postoffice.milter.packets import (
     packet,
     strings,
 )
-from postoffice.milter.verdicts import PUT_OFF, Accept, Continue, Discard, Failed, Refuse, Verdict
+from postoffice.milter.verdicts import PUT_OFF, Accept, Continue, Failed, Refuse, Verdict
 
 MOST_EDITS = 10_000
 """Changes of one letter by one filter."""
@@ -121,6 +122,8 @@ class MilterEngine:
         self.heard = 0
         # Changes of this letter that the administrator denies the filter.
         self.dropped = 0
+        # Whether it makes any that it did not say it might.
+        self.unannounced = False
         # That every letter of the client be put on hold, which it may ask for before there is one.
         self._holds: list[Edit] = []
         self._offer = offer
@@ -240,9 +243,11 @@ class MilterEngine:
     def quit(self) -> bytes:
         """The client has gone. There is no answer to this; close."""
         told = self.state not in (State.CLOSED, State.OFFERED) and self.failure is None
-        data = self.abort() + packet(packets.QUIT) if told else b""
-        self.state, self._awaited = State.CLOSED, None
-        return data
+        # An answer that is still to come will not be read; that to the end of a letter ends nothing now.
+        judging, self._awaited = self._awaited == END_OF_MESSAGE, None
+        ended = self.abort() or (packet(packets.ABORT) if judging else b"")
+        self.state = State.CLOSED
+        return ended + packet(packets.QUIT) if told else b""
 
     def _command(self, code: bytes, data: bytes, macros: Lookup | None = None) -> bytes:
         if self._awaited is not None:
@@ -344,17 +349,17 @@ class MilterEngine:
         self.heard += 1
         if awaited in _OF_SESSION:
             self._holds.append(edit)
-        elif self._offer.ignore_denied and not self._offer.allows(edit):
+        elif not self._offer.allows(edit):
             self.dropped += 1
         else:
+            self.unannounced = self.unannounced or not self.agreed.actions & action_of(edit)
             self.edits.append(edit)
 
     def _conclude(self, code: bytes, verdict: Verdict) -> Verdict:
         """What a verdict means for the state."""
         if code in _OF_SESSION:
             self._done_with_session = type(verdict) is Accept
-            # There is nothing to discard yet.
-            return Continue() if type(verdict) is Discard else verdict
+            return verdict
         if code == UNKNOWN and type(verdict) is not Refuse:
             return Continue()
         if type(verdict) is Continue:

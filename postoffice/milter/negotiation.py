@@ -109,10 +109,7 @@ class Offer:
 
     def allows(self, edit: Edit) -> bool:
         """Whether an edit is among the actions that are offered."""
-        action = _ACTIONS[type(edit)]
-        if type(edit) is AddRecipient and edit.parameters:
-            action = ADD_RECIPIENTS_WITH
-        return bool(VERSIONS[self.version][0] & action)
+        return bool(VERSIONS[self.version][0] & action_of(edit))
 
 
 @frozen
@@ -128,6 +125,13 @@ class Agreement:
 
     def __str__(self) -> str:
         return f"version {self.version}, actions {self.actions:#x}, protocol {self.flags:#x}"
+
+
+def action_of(edit: Edit) -> int:
+    """The flag of the action that an edit is."""
+    if type(edit) is AddRecipient and edit.parameters:
+        return ADD_RECIPIENTS_WITH
+    return _ACTIONS[type(edit)]
 
 
 def agreement_of(offer: Offer, data: bytes) -> Agreement:

@@ -80,6 +80,9 @@ HELP = Reply(
 # With these a transaction is over when they are refused, for the engine as for us.
 _ENDING = frozenset({Mail, Data, EndOfChunk, EndOfContent})
 
+# What a client may do whose greeting was refused.
+_NEVER_REFUSED = frozenset({Helo, Quit})
+
 
 class Session:
     """One conversation: `run` it once; it returns when the connection is to be closed or is lost."""
@@ -110,6 +113,8 @@ class Session:
         if screening is not None:
             # Nobody waits for filters whose client has gone.
             link.on_lost = screening.close
+        # The answer to everything but QUIT and another greeting, where filters refused the last one.
+        self.refused: Reply | None = None
         self.errors = 0
         self.stopping = False
         # Whether a client that is turned away may stay for a while; set by the listener.
@@ -263,6 +268,8 @@ class Session:
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
         try:
+            if self.refused is not None and type(event) not in _NEVER_REFUSED:
+                raise Refusal(self.refused, "its greeting was refused")
             handler = _HANDLERS.get(type(event))
             reply = _FIXED[type(event)] if handler is None else await handler(self, event)
         except Refusal as refusal:
@@ -324,7 +331,12 @@ class Session:
         client = evolve(self.client, helo=event.name, protocol="ESMTP" if event.extended else "SMTP")
         await self.policy.helo(client)
         if self.screening is not None:
-            await self.screening.helo(client)
+            self.refused = None
+            try:
+                await self.screening.helo(client)
+            except Refusal as refusal:
+                self.refused = refusal.reply
+                raise
         self.client = client
         if not event.extended:
             return Reply(250, None, self.settings.host)

@@ -7,9 +7,12 @@ from postoffice.milter.facts import Facts
 
 
 class NotFromThere(Filter):
-    """Does not want one client, and wants another one later."""
+    """Does not want one client, wants another one later, and does not want one name."""
 
     def client(self, facts: Facts) -> Answer:
         if facts.client.ip == "192.0.2.66":
             return reject("We know you")
         return put_off("Not today") if facts.client.ip == "192.0.2.67" else None
+
+    def helo(self, facts: Facts) -> Answer:
+        return reject("Nobody is called that") if facts.client.helo == "liar.test" else None

@@ -33,6 +33,7 @@ class ScriptedFilter:
         self.inside = 0
         self.open = 0
         self.connections: list[int] = []
+        self.lost = ""
 
     def load(self) -> None:
         """It is here."""
@@ -56,6 +57,10 @@ class ScriptedSession:
     def hears_refused(self) -> bool:
         return self.script.hears_refused
 
+    @property
+    def lost(self) -> str:
+        return self.script.lost
+
     async def _say(self, stage: str, shown: str = "") -> Verdict:
         if self.done:
             return Continue()
@@ -69,6 +74,7 @@ class ScriptedSession:
 
     async def open(self) -> Verdict:
         self.script.open += 1
+        self.script.lost = ""
         self.opened = True
         return await self._say("open")
 

@@ -18,7 +18,7 @@ from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.envelope import Envelope
 from postoffice.mail.reply import Reply
-from postoffice.milter.edits import AddHeader, Field
+from postoffice.milter.edits import AddHeader, Field, RemoveRecipient
 from postoffice.milter.facts import Facts, Place
 from postoffice.milter.negotiation import Offer
 from postoffice.milter.packets import packet
@@ -187,6 +187,21 @@ class Conversation(DriverCase):
         self.assertEqual(self.now(self.content(session, draught(fields=fields))), Continue())
         self.assertLessEqual(len(self.network.wires[0].writes) - before, 2)
 
+    def test_one_that_went_away_while_nobody_asked(self) -> None:
+        session = self.begun()
+        self.now(self.content(session))
+        self.assertEqual(session.lost, "")
+        self.filter.hang_up()
+        self.assertEqual(session.lost, "the connection was closed")
+
+    def test_one_that_wants_to_hear_no_more_may_go(self) -> None:
+        self.network.answers[b"C"] = packet(b"a")
+        session = self.session()
+        self.now(session.open())
+        self.now(session.client(facts_of()))
+        self.filter.hang_up()
+        self.assertEqual((session.lost, self.now(self.step(session, "M"))), ("", Continue()))
+
     def test_notes_are_said_once(self) -> None:
         self.network.answers[b"O"] = packet(b"O", struct.pack(">III", 6, 0x1FF, 0x200000))
         milter = self.milter()
@@ -196,6 +211,14 @@ class Conversation(DriverCase):
             session.close()
         self.assertEqual(len(self.notes), 1)
         self.assertIn(PATH, self.notes[0])
+
+    def test_changes_that_were_not_announced_are_noted(self) -> None:
+        self.network.answers[b"O"] = packet(b"O", struct.pack(">III", 6, 0x01, 0))
+        self.network.answers[b"E"] = packet(b"-", b"<x@y>\0") + packet(b"c")
+        session = self.begun()
+        self.now(self.content(session))
+        self.assertEqual(session.edits(), [RemoveRecipient(b"<x@y>")])
+        self.assertIn("did not say", self.notes[0])
 
     def test_fields_that_fit_into_no_packet(self) -> None:
         big = (*FIELDS, Field(b"X-Big", b"", b" " + b"x" * 65535))
@@ -378,12 +401,13 @@ class Failing(DriverCase):
         self.failed(found, "does not read")
 
     def test_the_client_leaves_while_it_thinks(self) -> None:
-        self.network.answers[b"E"] = None
-        session = self.begun()
-        found = self.started(self.content(session))
-        session.close()
-        self.failed(found, "the session is over")
-        self.assertEqual(self.filter.ended, "aborted")
+        for event in "LE":
+            self.network.answers = {event.encode(): None}
+            session = self.begun()
+            found = self.started(self.content(session))
+            session.close()
+            self.failed(found, "the session is over")
+            self.assertEqual((self.filter.commands[-3:], self.filter.ended), (f"{event}AQ", "closed"))
 
     def test_a_letter_that_comes_to_nothing_while_it_thinks(self) -> None:
         self.network.answers[b"R"] = None

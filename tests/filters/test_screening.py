@@ -221,6 +221,16 @@ class Events(FiltersCase):
         self.assertEqual(visit.send(b"BDAT 2 LAST\r\nx\n"), b"550 5.7.1 we saw spam\r\n")
         self.assertIn("abort", self.second.told)
 
+    def test_nothing_is_told_between_chunks(self) -> None:
+        visit = self.greeted()
+        self.say(visit, MAIL, RCPT)
+        visit.send(b"BDAT 2\r\nx\n")
+        self.assertEqual(self.codes(self.say(visit, "NONSENSE")), ["500"])
+        self.assertEqual(visit.send(b"BDAT 0 LAST\r\n")[:3], b"250")
+        self.assertFalse(any(told.startswith("unknown") for told in self.first.told))
+        self.assertEqual(self.codes(self.say(visit, "NONSENSE")), ["500"])
+        self.assertEqual(self.first.told[-1], "unknown NONSENSE")
+
     def test_filters_that_do_not_apply_are_not_asked(self) -> None:
         self.chain(when="submit")
         self.letter()
@@ -278,8 +288,18 @@ class Verdicts(FiltersCase):
         self.first.says["helo"] = NO
         visit = self.visit()
         self.assertEqual(self.say(visit, HELO, MAIL), ["550 5.7.1 we saw spam"] * 2)
+        # Nothing else is done for this client until it greets in another way.
+        self.assertEqual(self.say(visit, "NOOP", "RSET")[0], "550 5.7.1 we saw spam")
         del self.first.says["helo"]
-        self.assertEqual(self.codes(self.say(visit, HELO, MAIL)), ["250", "250"])
+        visit = self.visit()
+        self.first.says["helo"] = LATER
+        answers = self.say(visit, HELO, "VRFY bob", "NONSENSE", RCPT, "DATA", MAIL)
+        self.assertEqual(answers, ["451 4.7.1 come back"] * 6)
+        self.assertFalse(any(told.startswith(("sender", "unknown")) for told in self.first.told))
+        del self.first.says["helo"]
+        self.assertEqual(self.codes(self.say(visit, HELO, MAIL, RCPT)), ["250"] * 3)
+        self.first.says["helo"] = NO
+        self.assertEqual(self.codes(self.say(visit, HELO, "QUIT")), ["550", "221"])
 
     def test_every_refusal_at_every_stage_of_a_letter(self) -> None:
         stages = ["sender", "recipient", "data", "content"]
@@ -320,6 +340,14 @@ class Verdicts(FiltersCase):
             self.assertFalse(any(told.startswith("content") for told in self.second.told))
             self.assertEqual(self.held(), [])
 
+    def test_a_client_cannot_be_discarded(self) -> None:
+        for stage, what in (("client", "connection"), ("helo", "HELO")):
+            self.setUp()
+            self.first.says[stage] = Discard()
+            self.assertEqual(self.codes(self.letter())[-1], "250")
+            self.assertEqual(len(self.door.contents()), 1)
+            self.assertIn(f"first {what}: discard", self.door.office.journal.named("filtered"))
+
     def test_accept_takes_only_that_filter_out(self) -> None:
         for stage in ("client", "helo", "sender", "recipient", "data"):
             self.setUp()
@@ -348,6 +376,14 @@ class Verdicts(FiltersCase):
             self.first.says["content"] = verdict
             self.letter()
             self.assertEqual("rejected a@example.net" in self.policy.told, told)
+
+    def test_so_does_who_sends_by_a_client_that_was_rejected(self) -> None:
+        for stage in ("client", "helo"):
+            self.setUp()
+            self.chain("accept")
+            self.first.says[stage] = NO
+            self.letter()
+            self.assertIn("rejected a@example.net", self.policy.told)
 
     def test_verdicts_are_logged_with_name_and_time(self) -> None:
         self.first.says["content"] = waiting = Deferred()  # type: ignore[assignment]
@@ -499,6 +535,19 @@ class Failures(FiltersCase):
             ["close", "open", f"client {OUTSIDE}", "helo client.example"],
         )
 
+    def test_one_that_went_away_between_letters_is_asked_about_the_next(self) -> None:
+        visit = self.greeted()
+        self.letter(visit)
+        self.first.lost = "the connection was closed"
+        self.first.told.clear()
+        self.assertEqual(self.codes(self.letter(visit))[-1], "250")
+        self.assertEqual(self.first.told[:4],
+                         ["close", "open", f"client {OUTSIDE}", "helo client.example"])  # fmt: skip
+        self.assertIn(
+            "first connection: failed: the connection was closed",
+            self.door.office.journal.named("filtered"),
+        )
+
     def test_once_a_letter_and_no_more(self) -> None:
         self.first.says["open"] = DOWN
         visit = self.greeted()
@@ -609,6 +658,8 @@ class Edits(FiltersCase):
         self.first.changes = [RemoveRecipient(b"<bob@example.org>")]
         self.assertEqual(self.codes(self.letter())[-1], "250")
         self.assertEqual((self.door.contents(), self.held()), ([], []))
+        said = self.door.office.journal.named("filtered")
+        self.assertIn("first content: removed every recipient", said)
 
     def envelope(self, *edits: Edit) -> Any:
         self.setUp()

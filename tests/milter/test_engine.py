@@ -139,6 +139,19 @@ class Negotiation(SynchronousTestCase):
         self.assertEqual(made.receive(edits + packet(b"c")), Continue())
         self.assertEqual((made.edits, made.dropped), ([AddRecipient(b"<x@y>")], 2))
 
+    def test_changes_that_were_not_announced_count_unless_they_are_denied(self) -> None:
+        edits = packet(b"e", b"<x@y>\0") + packet(b"h", b"X\0v\0")
+        for version, kept, dropped in (
+            (6, [ChangeSender(b"<x@y>"), AddHeader(b"X", b"v")], 0),
+            (2, [AddHeader(b"X", b"v")], 1),
+        ):
+            made = engine(version, actions=0x02, offer=Offer(version))
+            play(made, "CHMRNB")
+            EVENTS["E"](made)
+            self.assertFalse(made.unannounced)
+            self.assertEqual(made.receive(edits + packet(b"c")), Continue())
+            self.assertEqual((made.edits, made.dropped, made.unannounced), (kept, dropped, True))
+
     def test_flags_that_were_not_offered_are_honoured(self) -> None:
         made = engine(2, NOTHING_SAID, actions=0, offer=Offer(2))
         play(made, "CHMRLNB")
@@ -296,7 +309,7 @@ class Verdicts(SynchronousTestCase):
             play(made, way[:-1])
             EVENTS[stage](made)
             expected = verdict
-            if (stage in "CH" and verdict == Discard()) or (stage == "U" and not isinstance(verdict, Refuse)):
+            if stage == "U" and not isinstance(verdict, Refuse):
                 expected = Continue()
             self.assertEqual(made.receive(packet(code)), expected, (stage, code))
             over = (stage in "MTLNBE" and verdict != Continue()) or (

@@ -15,11 +15,13 @@ from tests.live.office import DOMAIN, OfficeCase, run, stored
 from tests.live.raw import Elsewhere
 from tests.live.test_dns_live import HEAD, NSD
 from tests.live.test_nothing_lost import make_letter, whole
-from tests.peers import HOST, Postfix, Postoffice, SmtpSink, wait_until
+from tests.peers import HOST, Postfix, Postoffice, SmtpSink, passable, wait_until
 from tests.support import need, need_root, program
 
 ALICE = f"alice@{DOMAIN}"
 FAR = "192.0.2.7"
+OWN = "192.0.2.9"
+STRANGER = "198.51.100.1"
 LETTER = (
     b"From: alice@here.test\r\nSubject: Gr\xc3\xbc\xc3\x9fe\r\n\r\n.\r\n..dots\r\n"
     + b"x" * 998
@@ -37,6 +39,16 @@ ours MX 5 here-too
 ours MX 10 mx1
 no-mx A {FAR}
 null MX 0 .
+own A {OWN}
+best MX 10 own
+best MX 20 mx1
+equal MX 10 own
+equal MX 10 mx1
+alone A {OWN}
+others-down MX 10 nowhere
+others-down MX 20 own
+backup MX 10 mx1
+backup MX 20 own
 """
 
 
@@ -152,8 +164,8 @@ class Relay(RelayCase):
         self.assertEqual(stored(office), [], "nobody is told of a delay")
 
 
-class Exchangers(RelayCase):
-    """By MX, from a name server, in a network of its own: loopback addresses never count there."""
+class ExchangersCase(RelayCase):
+    """A name server and another host, in a network of its own: loopback addresses never count there."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -163,7 +175,11 @@ class Exchangers(RelayCase):
         self.addCleanup(elsewhere.stop)
         self.far = EverywhereSink(self.directory / "far", dump="files")
         self.addCleanup(self.far.stop)
-        self.exchange = self.office(f"nameserver={HOST}:{self.name_server()}", f"remote-port={self.far.port}")
+        self.names = self.name_server()
+
+    def exchanging(self, *lines: str) -> Postoffice:
+        """An office that asks the name server, and sends to the other host."""
+        return self.office(f"nameserver={HOST}:{self.names}", f"remote-port={self.far.port}", *lines)
 
     def name_server(self) -> int:
         """NSD with the zone; its port."""
@@ -187,6 +203,14 @@ class Exchangers(RelayCase):
 
         self.assertTrue(wait_until(answers, 10), "nsd did not start")
         return port
+
+
+class Exchangers(ExchangersCase):
+    """By MX."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.exchange = self.exchanging()
 
     def test_found(self) -> None:
         """The best exchanger that has an address; without MX, the domain's own address."""
@@ -225,4 +249,60 @@ class Exchangers(RelayCase):
             self.assertEqual(block["Final-Recipient"], f"rfc822; far@{domain}")
             for path in (self.exchange.directory / "mail" / DOMAIN / "alice/new").iterdir():
                 path.unlink()
+        self.assertEqual(self.far.count(), 0)
+
+
+class Pool(ExchangersCase):
+    """Domains that the DNS makes ours, because this machine is one of their exchangers."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        words = f"addr add {OWN}/32 dev lo".split()
+        subprocess.run([program("ip"), *words], check=True, capture_output=True)
+
+    def opened(self, *lines: str) -> Postoffice:
+        """An office where `sales` is an alias of Alice's, for strangers who come for the first time."""
+        place = passable(self.directory / "office")
+        (place / "aliases").write_text(f"sales: {ALICE}\n")
+        return self.exchanging("greylist=0", "forward-all=0", *lines)
+
+    def takes(self, office: Postoffice, address: str) -> tuple[int, bytes]:
+        """What a stranger hears who has a letter for the address; where it is taken, he hands it in."""
+        with smtplib.SMTP(HOST, office.port, timeout=30, source_address=(STRANGER, 0)) as client:
+            client.ehlo()
+            client.mail("far@one.test")
+            answer = client.rcpt(address)
+            if answer[0] == 250:
+                self.assertEqual(client.data(LETTER)[0], 250)
+        return answer
+
+    def test_domains_of_ours(self) -> None:
+        office = self.opened("mxpool=1")
+        for count, domain in enumerate(("best", "equal", "alone", "others-down"), 1):
+            self.assertEqual(self.takes(office, f"sales@{domain}.test")[0], 250)
+            self.eventually(domain, lambda count=count: len(stored(office)) == count, office)
+            code, text = self.takes(office, f"nobody-at-all@{domain}.test")
+            self.assertEqual((code, text[:5]), (550, b"5.1.1"))
+        self.assertEqual(self.takes(office, "sales@one.test")[0], 550)
+        self.assertEqual(self.far.count(), 0)
+
+    def test_release_1_5_0_the_better_one_gets_the_mail(self) -> None:
+        """It waits while the better one is down. Who exists there is not for us to say."""
+        office = self.opened("mxpool=1")
+        self.far.stop()
+        self.assertEqual(self.takes(office, "whoever@backup.test")[0], 250)
+        self.eventually("it waits", lambda: b"refused" in run(office, command="mailq").stdout, office)
+        self.far.start()
+        self.assertEqual(run(office, "-bq").returncode, 0)
+        self.eventually("the other host has it", lambda: self.far.letters(), office)
+        self.assertEqual(self.takes(office, "sales@backup.test")[0], 250)
+        self.eventually("both", lambda: len(self.far.letters()) == 2, office)
+        self.eventually("nothing waits", lambda: b"empty" in run(office, command="mailq").stdout, office)
+        self.assertEqual(stored(office), [])
+
+    def test_without_mxpool_it_stays_here(self) -> None:
+        office = self.opened()
+        self.assertEqual(self.takes(office, "sales@backup.test")[0], 250)
+        self.eventually("a letter here", lambda: stored(office), office)
+        self.assertEqual(self.takes(office, "whoever@backup.test")[1][:5], b"5.1.1")
         self.assertEqual(self.far.count(), 0)

@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from postoffice import __version__
+from postoffice.filters.arrivals import Arrivals
 from postoffice.filters.leg import World
 from postoffice.filters.screening import Screening
 from postoffice.filters.terms import ChainSettings, Member, Terms
@@ -37,7 +38,7 @@ class Chain:
         clock: IReactorTime,
     ) -> None:
         self._members = [Member(one, terms) for one, terms in filters]
-        self._world = World(settings, directory, policy, journal, new_id, clock)
+        self._world = World(settings, directory, policy, journal, new_id, clock, Arrivals())
 
     def begin(self, client: Client, address: str, port: int) -> IScreening | None:
         if not self._members:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 
+from postoffice.filters.arrivals import Arrivals
 from postoffice.filters.terms import ChainSettings, Member
 from postoffice.interfaces import IDirectory, IFilterSession, IJournal, IPolicy
 from postoffice.mail.reply import Refusal, Reply
@@ -33,6 +34,7 @@ class World:
     journal: IJournal
     new_id: Callable[[], str]
     clock: IReactorTime
+    arrivals: Arrivals
 
 
 class Leg:

@@ -81,6 +81,8 @@ class Screening:
     async def client(self, client: Client, connections: int = 0) -> None:
         facts = self._facts
         facts.connections = connections
+        if connections:
+            facts.rate = self._world.arrivals.count(client.ip, self._world.clock.seconds())
         if self._greeted or any(leg.opened for leg in self._legs):
             # It turned out to be another client: for the filters this is another session.
             for leg in self._legs:

@@ -349,6 +349,7 @@ class MilterEngine:
         self.heard += 1
         if awaited in _OF_SESSION:
             self._holds.append(edit)
+            self.edits = [*self._holds]
         elif not self._offer.allows(edit):
             self.dropped += 1
         else:

@@ -33,17 +33,18 @@ class Place:
 class Facts:
     """The facts, as far as they are known yet.
 
-    `connections` are those that the client's address has with us now, this one included (0: nobody counts).
-    `arguments` are the path that was given last with MAIL or RCPT, as it was written, and the parameters
-    behind it, `parameters` those of MAIL; `refused` is what we said to that recipient ourselves. `ours` tells
-    of sender and recipient whether they are. `recipients` are those that were taken, known from DATA on,
-    `bad_recipients` those that were refused so far, by whomever.
+    `connections` are those that the client's address has with us now, this one included, `rate` how many it
+    began within the last minute (0: nobody counts). `arguments` are the path that was given last with MAIL or
+    RCPT, as it was written, and the parameters behind it, `parameters` those of MAIL; `refused` is what we
+    said to that recipient ourselves. `ours` tells of sender and recipient whether they are. `recipients` are
+    those that were taken, known from DATA on, `bad_recipients` those that were refused, by whomever.
     """
 
     client: Client
     place: Place
     now: Callable[[], float]
     connections: int = 0
+    rate: int = 0
     letter_id: str = ""
     sender: Address | None = None
     parameters: Sequence[bytes] = ()
@@ -196,6 +197,7 @@ _MACROS: dict[str, Callable[[Facts], str | None]] = {
     "client_ptr": lambda facts: facts.client.claimed or _name(facts),
     "client_resolve": _resolved,
     "client_connections": lambda facts: str(facts.connections or ""),
+    "client_rate": lambda facts: str(facts.rate or ""),
     "tls_version": _tls(lambda facts: facts.client.tls.version if facts.client.tls else ""),
     "cipher": _tls(lambda facts: facts.client.tls.cipher if facts.client.tls else ""),
     "cipher_bits": _tls(_bits),

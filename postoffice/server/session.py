@@ -269,11 +269,14 @@ class Session:
         """Find the answer to an event, whatever goes wrong while looking for it."""
         try:
             if self.refused is not None and type(event) not in _NEVER_REFUSED:
+                self.link.content_ended()
                 raise Refusal(self.refused, "its greeting was refused")
             handler = _HANDLERS.get(type(event))
             reply = _FIXED[type(event)] if handler is None else await handler(self, event)
         except Refusal as refusal:
             reply = refusal.reply
+            if type(event) in _ENDING:
+                self.reception.drop()
             if type(event) is Mail or (type(event) is Refused and event.verb == "MAIL"):
                 self.link.hurry(True)
             if type(event) is Rcpt and reply.code == 550 and reply.enhanced == NO_SUCH_USER:
@@ -358,6 +361,10 @@ class Session:
         return await self.reception.data(self.client)
 
     async def _chunk(self, event: Chunk) -> None:
+        if self.refused is not None:
+            # The answer comes at its end.
+            self.link.content_began()
+            return
         try:
             await self.reception.chunk(self.client, event)
         except CancelledError:

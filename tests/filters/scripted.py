@@ -32,7 +32,7 @@ class ScriptedFilter:
         self.bodies: list[bytes] = []
         self.inside = 0
         self.open = 0
-        self.connections: list[int] = []
+        self.connections: list[tuple[int, int]] = []
         self.lost = ""
 
     def load(self) -> None:
@@ -79,7 +79,7 @@ class ScriptedSession:
         return await self._say("open")
 
     async def client(self, facts: Facts) -> Verdict:
-        self.script.connections.append(facts.connections)
+        self.script.connections.append((facts.connections, facts.rate))
         return await self._say("client", facts.client.ip)
 
     async def helo(self, facts: Facts) -> Verdict:

@@ -13,7 +13,7 @@ from postoffice.config.values import Disposition
 from postoffice.filters.chain import Chain
 from postoffice.filters.screening import HOLD_LIMIT
 from postoffice.filters.terms import ChainSettings, Terms
-from postoffice.mail.reply import Reply
+from postoffice.mail.reply import Refusal, Reply
 from postoffice.milter.edits import (
     AddHeader,
     AddRecipient,
@@ -203,11 +203,12 @@ class Events(FiltersCase):
     def test_filters_are_told_how_many_connections_an_address_has(self) -> None:
         self.door.change(xclient=(ip_network("192.0.2.0/24"),))
         first, second = self.greeted(), self.greeted()
-        self.assertEqual(self.first.connections, [1, 2])
+        self.assertEqual(self.first.connections, [(1, 1), (2, 2)])
         first.leave()
         self.say(second, "XCLIENT ADDR=198.51.100.7 NAME=far.example")
+        self.door.office.clock.advance(60)
         self.say(self.greeted(), "XCLIENT ADDR=198.51.100.7 NAME=far.example")
-        self.assertEqual(self.first.connections[2:], [1, 1, 2])
+        self.assertEqual(self.first.connections[2:], [(1, 1), (1, 1), (2, 1)])
 
     def test_chunks(self) -> None:
         visit = self.greeted()
@@ -322,6 +323,22 @@ class Verdicts(FiltersCase):
                 self.assertEqual(self.codes(self.letter(visit))[-1], "250")
             self.assertEqual(len(self.door.contents()), 1)
             visit.leave()
+
+    def test_a_letter_that_we_put_off_is_over_at_once(self) -> None:
+        self.policy.refusals["content"] = Refusal(LATER.reply)
+        visit = self.greeted()
+        self.assertEqual(self.codes(self.say(visit, MAIL, RCPT, "DATA")), ["250", "250", "451"])
+        self.assertEqual((self.first.told[-1], self.second.told[-1]), ("abort", "abort"))
+
+    def test_a_greeting_that_is_refused_inside_of_a_letter(self) -> None:
+        for chunk in (b"BDAT 2 LAST\r\nx\n", b"BDAT 2\r\nx\n"):
+            self.setUp()
+            visit = self.greeted()
+            self.say(visit, MAIL, RCPT)
+            self.first.says["helo"] = NO
+            self.assertEqual(self.codes(self.say(visit, HELO)), ["550"])
+            self.assertEqual(visit.send(chunk), b"550 5.7.1 we saw spam\r\n")
+            self.assertEqual(self.door.office.journal.named("error"), [])
 
     def test_the_second_filter_refuses(self) -> None:
         for stage in ("sender", "data", "content"):

@@ -368,6 +368,15 @@ class Verdicts(SynchronousTestCase):
             self.assertEqual(made.edits, [Hold(b"r")])
             made.abort()
 
+    def test_it_may_then_want_to_hear_no_more(self) -> None:
+        made = engine()
+        EVENTS["C"](made)
+        made.receive(packet(b"q", b"r\0") + packet(b"a"))
+        self.assertTrue(made.done)
+        for _ in range(2):
+            self.assertEqual(made.edits, [Hold(b"r")])
+            made.abort()
+
     def test_a_body_that_was_not_agreed_on_puts_the_letter_off(self) -> None:
         made = engine(actions=0x1)
         play(made, "CMRTNB")

@@ -81,9 +81,9 @@ class Macros(SynchronousTestCase):
 
     def test_how_many_connections_its_address_has(self) -> None:
         given = facts()
-        self.check(given, client_connections=None)
-        given.connections = 3
-        self.check(given, client_connections="3")
+        self.check(given, client_connections=None, client_rate=None)
+        given.connections, given.rate = 3, 12
+        self.check(given, client_connections="3", client_rate="12")
 
     def test_a_client_of_ipv6(self) -> None:
         client = evolve(CLIENT, ip="2001:db8::9", name=None)
@@ -152,7 +152,7 @@ class Macros(SynchronousTestCase):
         self.check(given, i=None, msg_id=None, msg_size=None, nrcpts="0", nbadrcpts="0", addr_type=None)
 
     def test_what_nobody_knows(self) -> None:
-        self.check(facts(), nonsense=None, client_rate=None)
+        self.check(facts(), nonsense=None)
 
     def test_nothing_that_can_change_is_told_at_the_end_of_the_header(self) -> None:
         self.assertEqual(MACRO_LISTS[b"N"], ("i",))

@@ -560,7 +560,7 @@ class IVirtualFiles(Interface):
         """Remove an alias."""
 
     def summary(domain: VirtualDomain | None) -> Awaitable[AliasSummary]:
-        """Read an alias file as delivery does; None means the system's."""
+        """Read an alias file, and the lists it includes, as delivery does; None means the system's."""
 
 
 class StoreFailed(Exception):

@@ -21,8 +21,9 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
                                         {"done": true, "id": ID, "refused": [[ADDRESS, REPLY]...]}
 
     {"verb": "newaliases", "domains": [DOMAIN or null...]}
-                                        for each {"file", "aliases", "longest", "total", "twice"} or
-                                        {"problem": TEXT, "exit": CODE}, then {"done": true}
+                                        for each {"file", "aliases", "longest", "total", "twice",
+                                        "mistakes", "warnings"} or {"problem": TEXT, "exit": CODE},
+                                        then {"done": true}
     {"verb": "virtual", "domain": DOMAIN, "do": "users"}
                                         {"user": NAME, "login": bool} for each, then {"done": true}
     ... "do": "set-password", "user": NAME, "password": TEXT, "new": bool                   {"done": true}
@@ -41,7 +42,8 @@ A record is {"record": NAME, "accepted": TIME or null (never), "seen": TIME}. "e
 "forbidden", "null", "unused" and "dry" (remove nothing). The greylist's verbs are for administrators.
 
 A domain's verbs are for its owner in domains.cf and administrators. Among "domains", null is the system's
-alias file, for administrators. "twice" are [LINE, NAME] of aliases that do not count, being given before.
+alias file, for administrators. "twice" are [LINE, NAME] of aliases that do not count, being given before;
+"mistakes" and "warnings" are texts about the lists it includes.
 
 What cannot be done is answered with {"error": TEXT, "exit": CODE} (a code of sysexits), at any time,
 also before the content was read. Who the caller is, the service learns from the kernel.

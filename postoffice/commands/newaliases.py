@@ -2,9 +2,10 @@
 
     newaliases [-C FILE] [DOMAIN]...
 
-Reads the alias file of the system, or those of the virtual domains named, the way delivery does, and says on
-standard error what is in each; a running service uses them from then on. A mistake is told with file and
-line, and the exit code is EX_DATAERR; the version before it stays in use. There is no database to rebuild.
+Reads the alias file of the system and the lists it includes, or the alias files of the virtual domains
+named, the way delivery does, and says on standard error what is in each; a running service uses them from
+then on. A mistake is told with file and line, and the exit code is EX_DATAERR; the version before it stays
+in use. A list that cannot be read is a warning: mail for it waits. There is no database to rebuild.
 
 For administrators, and for the owner of a virtual domain. `postoffice -bi` is the same. Exit codes are those
 of sysexits(3).
@@ -58,6 +59,11 @@ def rebuild(name: str, file: str | None, overrides: Sequence[str], domains: Sequ
             for line, alias in answer["twice"]:
                 what = f"the alias {alias} is given twice; the first one counts"
                 complain(name, f"warning: {answer['file']}:{line}: {what}")
+            for warning in answer["warnings"]:
+                complain(name, f"warning: {warning}")
+            for mistake in answer["mistakes"]:
+                complain(name, mistake)
+                code = code or os.EX_DATAERR
             print(printable(_summary(answer)), file=sys.stderr)
     return code
 

@@ -32,6 +32,8 @@ LONGEST = 1 << 20
 # A table holds the names of about so many octets, so that a large file is let go of a piece at a time.
 _PIECE = 1 << 16
 _MOST_TOLD = 20
+#: The most lists of one file that anybody is told of.
+MOST_LISTS = 1000
 
 # A part of what the grammar of addresses allows.
 _ATOM = r"[A-Za-z0-9_+=-]++"
@@ -52,7 +54,7 @@ _BLANKS = b" \t"
 class Aliases:
     """The aliases of one file of `size` octets: what stands behind each name.
 
-    `twice` holds line and name of repeated names.
+    `twice` holds line and name of repeated names, `included` line and path of lists; neither holds many.
     """
 
     def __init__(self, size: int = 0) -> None:
@@ -63,6 +65,7 @@ class Aliases:
         self.longest = 0
         self.total = 0
         self.twice: list[tuple[int, str]] = []
+        self.included: list[tuple[int, str]] = []
 
     def find(self, name: str) -> tuple[Target, ...] | None:
         """The targets of a name, None where it is no alias."""
@@ -128,12 +131,14 @@ def parse_aliases(data: bytes, rules: Rules) -> Aliases:
                     continue
         try:
             name, text = read_entry(line.decode())
-            _check(text, rules)
+            targets = _checked(text, rules)
         except UnicodeDecodeError:
             raise Mistake(number, "not UTF-8") from None
         except ValueError as error:
             raise Mistake(number, str(error)) from None
         aliases.add(number, name, text.encode())
+        if len(aliases.included) < MOST_LISTS:
+            aliases.included += [(number, target.path) for target in targets if isinstance(target, Include)]
     return aliases
 
 
@@ -144,7 +149,11 @@ def _address(text: str) -> Address:
 
 def parse_list(data: bytes, rules: Rules) -> tuple[Target, ...]:
     """Read a file of targets alone, in lines or between commas, such as `.forward` or an included one."""
-    found: list[Target] = []
+    return tuple(target for _, targets in list_lines(data, rules) for target in targets)
+
+
+def list_lines(data: bytes, rules: Rules) -> Iterator[tuple[int, tuple[Target, ...]]]:
+    """The lines of such a file: their numbers and targets."""
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
             targets = read_targets(without_comment(line.decode().strip()))
@@ -153,8 +162,7 @@ def parse_list(data: bytes, rules: Rules) -> tuple[Target, ...]:
             raise Mistake(number, "not UTF-8") from None
         except ValueError as error:
             raise Mistake(number, str(error)) from None
-        found.extend(targets)
-    return tuple(found)
+        yield number, targets
 
 
 def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -208,8 +216,9 @@ def read_entry(line: str) -> tuple[str, str]:
     return name, rest[1:].strip()
 
 
-def _check(text: str, rules: Rules) -> None:
+def _checked(text: str, rules: Rules) -> tuple[Target, ...]:
     targets = read_targets(text)
     if not targets:
         raise ValueError("the alias has no target")
     rules.check(targets)
+    return targets

@@ -22,6 +22,7 @@ from postoffice.directory import editing
 from postoffice.directory.accounts import parse_passwd
 from postoffice.directory.aliases import SYSTEM, VIRTUAL, Rules, parse_aliases
 from postoffice.directory.domains import domain_key, parse_domains
+from postoffice.directory.lists import check_lists
 from postoffice.directory.rewrite import read_file, rewrite
 from postoffice.interfaces import Declined, IPasswordHashes, IVirtualFiles
 from postoffice.mail.virtual import AliasSummary, VirtualDomain
@@ -151,7 +152,16 @@ class VirtualFiles:
 
 def _summary(path: str, data: bytes, rules: Rules) -> AliasSummary:
     aliases = parse_aliases(data, rules)
-    summary = AliasSummary(path, aliases.count, aliases.longest, aliases.total, tuple(aliases.twice))
+    lists = check_lists(path, aliases.included)
+    summary = AliasSummary(
+        path,
+        aliases.count,
+        aliases.longest,
+        aliases.total,
+        tuple(aliases.twice),
+        tuple(lists.mistakes),
+        tuple(lists.warnings),
+    )
     # In this thread, since it takes time.
     aliases.clear()
     return summary

@@ -18,7 +18,8 @@ class VirtualDomain:
 class AliasSummary:
     """What an alias file holds: how many, and octets of the longest (its targets) and of all, names included.
 
-    `twice` are lines and names of those that do not count, since the name is given before.
+    `twice` are lines and names of those that do not count, since the name is given before. `mistakes` and
+    `warnings` are about the lists it includes, each with file and line.
     """
 
     file: str
@@ -26,3 +27,5 @@ class AliasSummary:
     longest: int
     total: int
     twice: tuple[tuple[int, str], ...] = ()
+    mistakes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

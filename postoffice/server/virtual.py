@@ -122,6 +122,8 @@ def _told(summary: AliasSummary) -> dict[str, Any]:
         "longest": summary.longest,
         "total": summary.total,
         "twice": [list(one) for one in summary.twice],
+        "mistakes": list(summary.mistakes),
+        "warnings": list(summary.warnings),
     }
 
 

@@ -66,7 +66,8 @@ class NewAliases(Case):
         self.down()
 
     def summary(self, **what: Any) -> dict[str, Any]:
-        return {"file": "/etc/aliases", "aliases": 2, "longest": 17, "total": 36, "twice": []} | what
+        lists: dict[str, Any] = {"mistakes": [], "warnings": []}
+        return {"file": "/etc/aliases", "aliases": 2, "longest": 17, "total": 36, "twice": []} | lists | what
 
     def test_the_line_that_scripts_know(self) -> None:
         for what, line in (
@@ -97,6 +98,15 @@ class NewAliases(Case):
         )
         self.assertEqual(problems, ["newaliases: /v/b/aliases:3: what", "newaliases: c: no virtual domain"])
         self.assertTrue(last.startswith("/v/d/aliases: 2 aliases"))
+
+    def test_lists(self) -> None:
+        answer = self.summary(mistakes=["/l:3: what"], warnings=["/etc/aliases:2: /l2: why"])
+        _, _, err = self.asked(answers=(answer, DONE), code=os.EX_DATAERR)
+        warning, mistake, last = err.splitlines()
+        self.assertEqual(warning, "newaliases: warning: /etc/aliases:2: /l2: why")
+        self.assertEqual(mistake, "newaliases: /l:3: what")
+        self.assertTrue(last.startswith("/etc/aliases: 2 aliases"))
+        self.asked(answers=(self.summary(warnings=["x"]), DONE), code=os.EX_OK)
 
     def test_refused(self) -> None:
         self.assertIn("unknown flag", self.refused("-x"))

@@ -97,6 +97,17 @@ class Reading(Case):
         self.assertEqual(self.done(self.files.summary(HERE)), summary)
         self.assertEqual(self.looks, 2)
 
+    def test_lists_are_looked_at(self) -> None:
+        path = self.place / "aliases"
+        path.write_text(f"b: x,\n :include:{self.place}/gone\nc: :include:{self.place}/list\n")
+        (self.place / "list").write_text("x\n(\n")
+        summary = self.done(self.files.summary(None))
+        (mistake,) = summary.mistakes
+        self.assertTrue(mistake.startswith(f"{self.place}/list:2: "), mistake)
+        self.assertTrue(mistake.endswith(f"; {path}:3 includes it"), mistake)
+        (warning,) = summary.warnings
+        self.assertTrue(warning.startswith(f"{path}:1: {self.place}/gone: "), warning)
+
     def test_what_is_wrong_with_an_alias_file(self) -> None:
         what = self.declined(os.EX_NOINPUT, self.files.summary(None))
         self.assertEqual(what, f"{self.place}/aliases: No such file or directory")

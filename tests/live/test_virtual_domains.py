@@ -168,6 +168,14 @@ class Administrators(Case):
         for command, words in (("newaliases", ()), ("postoffice", ("-bi",))):
             said = self.refused(os.EX_DATAERR, command, *words)
             self.assertIn(f"{command}: {aliases}:3: ", said)
+        team = self.running.directory / "team"
+        aliases.write_text(f"team: :include:{team}\n")
+        team.write_text("bob\n\n(ann)\n")
+        self.assertIn(f"newaliases: {team}:3: ", self.refused(os.EX_DATAERR, "newaliases"))
+        team.unlink()
+        done = run(self.running, command="newaliases")
+        self.assertEqual(done.returncode, 0)
+        self.assertIn(f"warning: {aliases}:1: {team}: No such file", done.stderr.decode())
 
     def test_virtual_domains_by_name(self) -> None:
         (self.place / DOMAIN / "aliases").write_text("a: |cmd\n")

@@ -149,7 +149,15 @@ class Doing(Case):
         first, *others = self.frames
         self.assertEqual(
             first,
-            {"file": "aliases of here.example", "aliases": 0, "longest": 0, "total": 0, "twice": [[3, "x"]]},
+            {
+                "file": "aliases of here.example",
+                "aliases": 0,
+                "longest": 0,
+                "total": 0,
+                "twice": [[3, "x"]],
+                "mistakes": [],
+                "warnings": [],
+            },
         )
         self.assertEqual([other["exit"] for other in others], [os.EX_NOPERM] * 2)
         self.who("root", administrator=True)

@@ -16,7 +16,7 @@ from postoffice.filters.milter import CONTENT, REPLY, Milter, MilterSettings
 from postoffice.filters.plugin import PythonFilter
 from postoffice.filters.terms import ChainSettings, Terms
 from postoffice.interfaces import IFilter, IPolicy
-from postoffice.milter.negotiation import Offer
+from postoffice.milter.negotiation import CHANGES, Offer
 from postoffice.services.eager import EagerReactor
 
 # Octets that a filter may put in the place of a body where letters have no limit of their own, and what it
@@ -60,11 +60,12 @@ def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:
         timeout = REPLY if rule.timeout is None else rule.timeout
         return PythonFilter(rule.python, timeout, parts.journal.error, parts.reactor)
     longest = settings.size + MARGIN if settings.size else LONGEST_BODY
+    denied = sum(CHANGES[change] for change in rule.deny)
     milter = MilterSettings(
         rule.path,
         rule.host,
         rule.port,
-        Offer(rule.version, rule.max_data, rule.ignore_denied_actions),
+        Offer(rule.version, rule.max_data, rule.ignore_denied_actions, denied),
         30.0 if rule.connect_timeout is None else rule.connect_timeout,
         REPLY if rule.timeout is None else rule.timeout,
         CONTENT if rule.timeout is None else rule.timeout,

@@ -228,7 +228,7 @@ def _route(text: str) -> str:
 class FilterRule:
     """A filter: a milter at the unix socket `path`, or at `host` and `port`, or the class `python`.
 
-    Times are seconds, None for the filter's usual ones; `room` is `max-data` in octets.
+    Times are seconds, None for the filter's usual ones; `max_data` is in octets, `deny` some of `CHANGES`.
     """
 
     path: str = ""
@@ -244,6 +244,23 @@ class FilterRule:
     ignore_denied_actions: bool = False
     oversize_header: Literal["fail", "skip"] = "fail"
     lazy: bool = False
+    deny: frozenset[str] = frozenset()
+
+
+CHANGES = (
+    *("add-headers", "change-headers", "change-body", "add-recipients", "remove-recipients"),
+    *("change-sender", "quarantine"),
+)
+"""What a milter may be denied to do to a letter."""
+
+
+def _changes(text: str) -> frozenset[str]:
+    denied = frozenset(map(choice(*CHANGES), text.split("+")))
+    if denied >= {*CHANGES} - {"change-sender"}:
+        # A milter that is offered nothing takes that for the oldest protocol, and assumes some. Another
+        # sender is nothing that each version knows.
+        raise ValueError("something has to be left that the filter may do")
+    return denied
 
 
 _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -258,6 +275,7 @@ _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "ignore-denied-actions": flag,
     "oversize-header": choice("fail", "skip"),
     "lazy": flag,
+    "deny": _changes,
 }
 _PYTHON_CLASS = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)\Z").match
 _FILTER_OPTION = re.compile(r",(?=[a-z-]+=)")

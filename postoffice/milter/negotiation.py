@@ -91,25 +91,44 @@ which libmilter looks at first.
 """
 
 
+CHANGES: Mapping[str, int] = {
+    "add-headers": ADD_HEADERS,
+    "change-headers": CHANGE_HEADERS,
+    "change-body": CHANGE_BODY,
+    "add-recipients": ADD_RECIPIENTS | ADD_RECIPIENTS_WITH,
+    "remove-recipients": REMOVE_RECIPIENTS,
+    "change-sender": CHANGE_SENDER,
+    "quarantine": QUARANTINE,
+}
+"""What an administrator may deny a filter, by the words of the configuration."""
+
+
 @frozen
 class Offer:
     """What the administrator lets a filter have. `room` is the data of one packet, in octets.
 
-    With `ignore_denied` a filter may ask for actions that its version does not know; it does not get them.
+    `denied` are actions that it may not take besides those that its version does not know; with
+    `ignore_denied` it may ask for them, and does not get them.
     """
 
     version: int = 6
     room: int = SMALLEST_ROOM
     ignore_denied: bool = False
+    denied: int = 0
+
+    @property
+    def actions(self) -> int:
+        """The flags of the actions that are offered."""
+        return VERSIONS[self.version][0] & ~self.denied
 
     def __bytes__(self) -> bytes:
-        actions, flags = VERSIONS[self.version]
+        _, flags = VERSIONS[self.version]
         sizes = sum(flag for flag, size in _SIZES.items() if size == self.room)
-        return packet(OPTIONS, _ANSWER.pack(self.version, actions, flags | sizes))
+        return packet(OPTIONS, _ANSWER.pack(self.version, self.actions, flags | sizes))
 
     def allows(self, edit: Edit) -> bool:
         """Whether an edit is among the actions that are offered."""
-        return bool(VERSIONS[self.version][0] & action_of(edit))
+        return bool(self.actions & action_of(edit))
 
 
 @frozen
@@ -141,7 +160,7 @@ def agreement_of(offer: Offer, data: bytes) -> Agreement:
     version, actions, flags = _ANSWER.unpack_from(data)
     if not 2 <= version <= offer.version:
         raise Malformed(f"negotiation: it speaks version {version}, and we offered {offer.version}")
-    offered, _ = VERSIONS[offer.version]
+    offered = offer.actions
     notes: list[str] = []
     if actions & ~offered:
         if not offer.ignore_denied:

@@ -222,6 +222,9 @@ class Values(SynchronousTestCase):
                 "filter=/x,oversize-header=skip,ignore-denied-actions=1": (
                     FilterRule("/x", oversize_header="skip", ignore_denied_actions=True),
                 ),
+                "filter=/x,deny=change-body+quarantine": (
+                    FilterRule("/x", deny=frozenset({"change-body", "quarantine"})),
+                ),
                 "route=example.org:mx.example:26": ("example.org:mx.example:26",),
                 "bare-newline=reject": "reject",
             }
@@ -252,6 +255,8 @@ class Errors(SynchronousTestCase):
             "relay=2",
             "relay=maybe",
             "workers=0",
+            "filter=/x,deny=everything",
+            "filter=/x,deny=add-headers+change-headers+change-body+add-recipients+remove-recipients+quarantine",
             "listen=0",
             "listen=65536",
             "listen=x",

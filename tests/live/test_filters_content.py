@@ -137,6 +137,18 @@ class Rspamds(FilterCase):
         self.assertEqual(field(found[b"<REWRITEME@far.test>"], b"Subject"), [b"*** SPAM *** REWRITEME\n"])
         self.assertIn(b"on hold", run(office, command="mailq").stdout)
 
+    def test_what_it_is_denied(self) -> None:
+        lines = (
+            f"{self.rspamd.address},deny=quarantine",
+            f"{self.rspamd.address},deny=quarantine,ignore-denied-actions",
+        )
+        stubborn, ignored = (self.filtered(line, name=name) for line, name in zip(lines, "ab", strict=True))
+        # It asks for all there is, whatever it is offered.
+        self.assertEqual(self.sent(stubborn, letter(b"HOLDME"))[:3], b"451")
+        self.assertIn(b"Authentication-Results", names(self.passes(ignored, letter(b"HOLDME"))))
+        said = "it asked for changes that it may not make"
+        self.eventually("the log says so", lambda: said in ignored.log(), ignored)
+
     def test_a_large_letter_and_what_it_is_told(self) -> None:
         office = self.office(
             f"filter={self.rspamd.address}",

@@ -6,11 +6,14 @@ import struct
 from collections.abc import Callable, Iterable
 from itertools import product
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.config import places
 from postoffice.mail.reply import Reply
+from postoffice.milter import negotiation
 from postoffice.milter.edits import AddHeader, AddRecipient, ChangeSender, Edit, Field, Hold, ReplaceBody
 from postoffice.milter.engine import MilterEngine, State
 from postoffice.milter.negotiation import Offer
@@ -105,6 +108,18 @@ class Negotiation(SynchronousTestCase):
         ):
             offered = MilterEngine(Offer(version), 0).negotiate()
             self.assertEqual(offered, packet(b"O", struct.pack(">III", version, actions, flags)))
+
+    def test_what_an_administrator_denies_is_not_offered(self) -> None:
+        self.assertEqual(set(negotiation.CHANGES), set(places.CHANGES))
+        denied = sum(negotiation.CHANGES[name] for name in ("change-body", "add-recipients", "quarantine"))
+        offer = Offer(denied=denied)
+        self.assertEqual(bytes(offer), packet(b"O", struct.pack(">III", 6, 0x159, FLAGS)))
+        self.refused(answer(actions=0x1FF), offer)
+        made = engine(actions=0x1FF, offer=evolve(offer, ignore_denied=True))
+        play(made, "CHMRNB")
+        EVENTS["E"](made)
+        made.receive(packet(b"q", b"r\0") + packet(b"2", b"<x@y>\0") + packet(b"h", b"X\0v\0") + packet(b"c"))
+        self.assertEqual((made.edits, made.dropped), ([AddHeader(b"X", b"v")], 2))
 
     def refused(self, data: bytes, offer: Offer | None = None) -> None:
         made = MilterEngine(offer or Offer(), 0)

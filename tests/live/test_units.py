@@ -23,15 +23,21 @@ chroot "$root" sh -e <<'END'
 {python} -m venv --without-pip /opt/postoffice
 echo /opt/libraries > "$(echo /opt/postoffice/lib/python3*/site-packages)/libraries.pth"
 /opt/postoffice/bin/python -m pip install --quiet --no-index --no-deps --ignore-installed /root/*.whl
-ln -s /opt/postoffice/bin/postoffice /opt/postoffice/bin/mailq /usr/local/bin/
+ln -s /opt/postoffice/bin/postoffice /opt/postoffice/bin/mailq /opt/postoffice/bin/vpasswd /usr/local/bin/
 useradd --no-log-init --system --home-dir /nonexistent postoffice
 useradd --no-log-init --create-home ann
 install -d -o postoffice -m 700 /var/spool/postoffice
+install -d -o mail -m 700 /var/spool/virtual
+install -d /etc/virtual
+echo 'ann:club.test:1:the club' > /etc/virtual/domains.cf
+install -d -o postoffice -g postoffice -m 750 /etc/virtual/club.test
 printf 'hostname=mail.here.test\\nload=0\\n' > /etc/postoffice.cf
 : > /etc/aliases
 END
 """
 
+
+AS_ANN = ("setpriv", "--reuid", "ann", "--regid", "ann", "--init-groups")
 
 _ARRIVED = 'postoffice -bq; grep -q "^Subject: $1$" /var/mail/ann'
 
@@ -93,11 +99,10 @@ class Units(OfficeCase):
         self.assertEqual(states, ["active", "inactive", "active"])
         self.send("first")
         self.assertEqual(self.shows("postoffice-helper.service", "ActiveState"), "active")
-        as_ann = ("setpriv", "--reuid", "ann", "--regid", "ann", "--init-groups")
-        self.does("sh", "-c", 'echo "Subject: second" | "$@"', "sh", *as_ann, "postoffice", "-bm", "ann")
+        self.does("sh", "-c", 'echo "Subject: second" | "$@"', "sh", *AS_ANN, "postoffice", "-bm", "ann")
         self.until("the letter second", "sh", "-c", _ARRIVED, "sh", "second")
         self.until("the queue is empty", "sh", "-c", "mailq | grep -q empty")
-        self.assertIn("empty", self.does(*as_ann, "mailq"))
+        self.assertIn("empty", self.does(*AS_ANN, "mailq"))
         self.assertEqual(self.does("stat", "-c", "%U:%G %a", "/var/mail/ann").strip(), "ann:mail 660")
         self.assertEqual(self.does("grep", "-c", "^Subject: ", "/home/ann/log").strip(), "2")
         who, *status = self.does("cat", "/home/ann/said").splitlines()
@@ -110,15 +115,25 @@ class Units(OfficeCase):
         # As notice and without a time: the journal has both.
         self.assertEqual(said.get("ready, listening on 0.0.0.0:25, [::]:25"), "5")
 
+    def test_a_virtual_domain(self) -> None:
+        """Its owner adds a user, who logs in and gets mail."""
+        self.start()
+        added = self.machine.run(*AS_ANN, "vpasswd", "-a", "--stdin", "tim@club.test", data="a secret\n")
+        self.assertEqual((added.returncode, added.stdout), (0, ""))
+        tim = ("--from", "tim@club.test", "--to", "tim@club.test")
+        log_in = ("--auth", "PLAIN", "--auth-user", "tim@club.test", "--auth-password", "a secret")
+        self.assertIn(" 235 2.7.0 ", self.does("swaks", "--server", "127.0.0.1", *log_in, *tim))
+        box = "/var/spool/virtual/club.test/tim"
+        self.until("tim has the letter", "grep", "-q", "^Delivered-To: tim@club.test$", box)
+        self.assertEqual(self.does("stat", "-c", "%U:%G %a", box).strip(), "mail:mail 600")
+
     def test_what_they_may_write_to(self) -> None:
         self.start()
         self.send("first")
-        own = {"/tmp", "/var/tmp"}
-        service = {"/run/postoffice", "/var/log/postoffice", "/var/spool/postoffice"}
-        for unit, writable in (
-            ("postoffice", own | service),
-            ("postoffice-helper", own | {"/home", "/var/mail"}),
-        ):
+        both = {"/tmp", "/var/tmp", "/var/spool/virtual"}
+        service = {"/etc/virtual", "/run/postoffice", "/var/log/postoffice", "/var/spool/postoffice"}
+        helper = {"/home", "/var/mail"}
+        for unit, writable in (("postoffice", both | service), ("postoffice-helper", both | helper)):
             process = self.shows(f"{unit}.service", "MainPID")
             mounts = self.does("nsenter", "--target", process, "--mount", "findmnt", "-rno", "TARGET,OPTIONS")
             # What is mounted last at a place is what is seen there.

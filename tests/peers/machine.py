@@ -10,6 +10,7 @@ cgroup2.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sysconfig
 import tempfile
@@ -22,6 +23,8 @@ from tests.support import need_root, program
 SYSTEMD = "/lib/systemd/systemd"
 
 _KEPT_AWAY = "-sys_module,-sys_time,-sys_rawio,-sys_boot,-syslog,-mac_admin,-mac_override,-wake_alarm"
+
+_CLEAN = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")
 
 # The control group is made where all of them are seen, and left to whoever stops the machine.
 _OUTSIDE = """
@@ -74,6 +77,13 @@ pivot_root . old
 umount -l old
 rmdir old
 exec env -i container=test "PATH=$PATH" "$4" --unit=multi-user.target --log-target=journal --show-status=no
+"""
+
+_AFTERWARDS = """
+set -e
+mount -t cgroup2 cgroup2 "$1"
+cd "$1"
+[ ! -d "$2" ] || find "$2" -depth -type d -delete
 """
 
 
@@ -139,18 +149,12 @@ class Machine(Peer):
             return False
         return up in ("running", "degraded")
 
-    def stop(self, timeout: float = 15) -> int | None:
+    def _end(self, how: signal.Signals, timeout: float) -> int | None:
         """All its processes end at once, with all that was mounted; the control group goes, too."""
-        status = self.kill()
+        status = super()._end(signal.SIGKILL, timeout)
         with tempfile.TemporaryDirectory() as place:
-            script = (
-                'mount -t cgroup2 cgroup2 "$1"; cd "$1"; [ ! -d "$2" ] || find "$2" -depth -type d -delete'
-            )
-            words = [program("unshare"), "--mount", "sh", "-c", script, "sh", place, self.name]
+            words = [program("unshare"), "--mount", "sh", "-c", _AFTERWARDS, "sh", place, self.name]
             gone = wait_until(lambda: subprocess.run(words, capture_output=True).returncode == 0, timeout)
         if not gone:
             raise PeerError(f"the control group {self.name} is still in use")
         return status
-
-
-_CLEAN = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8")

@@ -16,3 +16,11 @@ class NotFromThere(Filter):
 
     def helo(self, facts: Facts) -> Answer:
         return reject("Nobody is called that") if facts.client.helo == "liar.test" else None
+
+
+class Names(Filter):
+    """Lets in whose name is certain, and tells others what it was told of them."""
+
+    def client(self, facts: Facts) -> Answer:
+        found = facts.value("client_resolve")
+        return None if found == "OK" else reject(f"{found} {facts.value('_')} {facts.value('client_ptr')}")

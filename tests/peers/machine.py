@@ -121,11 +121,15 @@ class Machine(Peer):
 
     def enter(self, *command: str | Path) -> list[str | Path]:
         """The words that run a command on this machine."""
-        below = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        # Before that, what is seen there is still this machine.
-        if not below or Path(f"/proc/{below[0]}/comm").read_text().strip() != "systemd":
+        try:
+            (first,) = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            # Before that, what is seen there is still this machine.
+            up = Path(f"/proc/{first}/comm").read_text() == "systemd\n"
+        except (OSError, ValueError):
+            up = False
+        if not up:
             raise PeerError(f"the machine is not up:\n{self.log()[-4000:]}")
-        return [program("nsenter"), "--target", below[0], "--all", "--", "env", "-i", *_CLEAN, *command]
+        return [program("nsenter"), "--target", first, "--all", "--", "env", "-i", *_CLEAN, *command]
 
     def run(
         self, *command: str | Path, data: str = "", timeout: float = 60

@@ -18,10 +18,11 @@ from tests.support import CHECKOUT
 
 LANGUAGE = {"mail": set[str](), "smtp": {"mail"}, "milter": {"mail"}, "config": {"mail"}}
 STAGES = {"server", "policy", "filters", "directory", "spool", "queue", "delivery", "services"}
-BELOW_STAGES = {*LANGUAGE, "home_file", "interfaces", "watched", "wire"}
+BELOW_STAGES = {*LANGUAGE, "crypt", "home_file", "interfaces", "watched", "wire"}
 
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
+    "crypt": set(),
     "home_file": set(),
     "watched": set(),
     "wire": set(),
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
 STANDARD_LIBRARY_ONLY = (
     "postoffice.wire",
     "postoffice.commands",
+    "postoffice.crypt",
     "postoffice.home_file",
     "postoffice.delivery.dotlock",
     "postoffice.delivery.files",
@@ -51,7 +53,7 @@ STANDARD_LIBRARY_ONLY = (
 )
 """Modules and packages that start in milliseconds or hold root: the standard library and what is shared."""
 
-SHARED = {"home_file", "wire"}
+SHARED = {"crypt", "home_file", "wire"}
 """What they may use of other parts."""
 
 PURE_LIBRARIES = {"attr", "attrs", "idna", "zope"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network
@@ -14,6 +13,7 @@ from twisted.application.service import IService
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.assembly import front
 from postoffice.config.options import OPTIONS
 from postoffice.config.settings import Settings
 from postoffice.delivery.helper_process import HelperProcess
@@ -97,6 +97,10 @@ greylist-keep=30d
 greylist-null=3
 greylist-max=5000
 """
+
+
+def no_pam() -> None:
+    raise LookupError("auth=pam needs PAM")
 
 
 def facts(office: Office) -> set[str]:
@@ -191,15 +195,15 @@ class Building(SynchronousTestCase):
     def test_settings_that_cannot_be_taken_over_change_nothing(self) -> None:
         office, same = self.office(f"log={self.top}/log"), self.office(f"log={self.top}/log")
         office.parts.journal.open()
-        # As where the extra is not installed.
-        self.patch(sys, "modules", {**sys.modules, "pam": None})
+        # As where there is no PAM.
+        self.patch(front, "load_pam", no_pam)
         for line in ("control-group=no-such-group", "log=/nonexistent/log", "auth=virtual,pam"):
             office.reload(self.settings("size=5", line))
             self.assertEqual(facts(office), facts(same))
             self.assertEqual(office.settings, same.settings)
         told = Path(self.top, "log").read_text()
         self.assertEqual(told.count(" error the configuration was not taken over"), 3)
-        self.assertIn("auth=pam needs python-pam", told)
+        self.assertIn("auth=pam needs PAM", told)
         office.parts.journal.stop()
 
     def test_a_certificate_that_is_unfit_ends_the_start_and_names_the_file(self) -> None:

@@ -20,9 +20,9 @@ from postoffice.interfaces import IJournal
 
 
 def make_identities(
-    settings: Settings, privileged: bool, socket: str, journal: IJournal, reactor: Any
+    settings: Settings, service: str, privileged: bool, socket: str, journal: IJournal, reactor: Any
 ) -> tuple[HelperProcess, Identities]:
-    """The helper, which is not started yet, and those it can become; `socket` as in `HelperSettings`."""
+    """The helper, which is not started yet, and those it can become; arguments as in `HelperSettings`."""
     rule = settings.mailbox
     mail_folder = rule.template if rule.kind == "mbox" and "%" not in rule.template else ""
     helper = HelperProcess(
@@ -30,6 +30,7 @@ def make_identities(
             settings.min_uid,
             frozenset({settings.vuser, settings.root_mail or ROOT_MAIL}),
             mail_folder,
+            service,
             privileged,
             socket,
         ),

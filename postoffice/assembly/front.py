@@ -18,6 +18,8 @@ from postoffice.assembly.parts import Parts, text_of
 from postoffice.assembly.registry import Registry
 from postoffice.config.report import in_force
 from postoffice.config.settings import Settings
+from postoffice.crypt import load_shadow
+from postoffice.delivery.helper.pam import load_pam
 from postoffice.directory.lookup import Directory
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords, spelling
 from postoffice.directory.virtual_files import Means, Places, VirtualFiles
@@ -46,7 +48,6 @@ from postoffice.services.privileges import (
     full_name,
     group_id,
 )
-from postoffice.services.system_passwords import PamPasswords, ShadowPasswords
 
 
 @frozen
@@ -170,12 +171,16 @@ def authenticator_of(
     settings: Settings, registry: Registry, hashes: PasswordHashes, parts: Parts
 ) -> Authenticator:
     """Who may log in. Errors: LookupError for a source of accounts that this machine does not have."""
-    domains, run = registry.domains, parts.passwords
+    domains, of_accounts = registry.domains, parts.account_passwords
     make: dict[str, Callable[[], ICredentialsChecker]] = {
-        "virtual": lambda: VirtualPasswords(domains, registry.users, hashes, run),
-        "passwd": lambda: SystemPasswords(domains, ShadowPasswords(hashes).check, run),
-        "pam": lambda: SystemPasswords(domains, PamPasswords().check, run),
+        "virtual": lambda: VirtualPasswords(domains, registry.users, hashes, parts.passwords),
+        "passwd": lambda: SystemPasswords(domains, of_accounts.by_shadow),
+        "pam": lambda: SystemPasswords(domains, of_accounts.by_pam),
     }
+    # What processes of the helper's will load has to be there.
+    for source, load in (("passwd", load_shadow), ("pam", load_pam)):
+        if source in settings.auth:
+            load()
     of_system = any(source != "virtual" for source in settings.auth)
     return make_authenticator(
         registry.directory,

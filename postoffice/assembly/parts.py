@@ -24,6 +24,7 @@ from postoffice.delivery.helper_process import HelperProcess
 from postoffice.delivery.identities import HelpedHomes, Identities
 from postoffice.delivery.lmtp import LmtpDelivery
 from postoffice.delivery.local import LocalDelivery
+from postoffice.delivery.passwords import HelpedPasswords
 from postoffice.delivery.remote import RemoteDelivery, RemoteSettings
 from postoffice.directory.accounts import Account as MailAccount
 from postoffice.directory.accounts import AllAccounts, OneAccount
@@ -62,7 +63,7 @@ from postoffice.watched import Watch
 FILE_THREADS = 16
 # Of the environment: where a helper that is a unit of its own listens.
 HELPER_SOCKET = "POSTOFFICE_HELPER"
-# Passwords that are checked at once, and those that wait for it: more are refused for now.
+# Passwords of virtual domains that are checked at once, and those that wait for it: more are refused for now.
 PASSWORD_THREADS = 4
 PASSWORDS_WAITING = 60
 
@@ -99,6 +100,7 @@ class Parts:
     greylist: IGreylistStore
     threads: ThreadPool
     passwords: BoundedThreads
+    account_passwords: HelpedPasswords
     throttle: Throttle
     remote: RemoteDelivery
     local: LocalDelivery
@@ -136,7 +138,7 @@ def make_parts(
     own = MailAccount(account.name, account.uid, account.home)
     socket = os.environ.get(HELPER_SOCKET, "")
     privileged = world.uid() != account.uid or bool(socket)
-    helper, identities = make_identities(settings, privileged, socket, journal, reactor)
+    helper, identities = make_identities(settings, account.name, privileged, socket, journal, reactor)
     homes = HelpedHomes(identities) if privileged else OwnHome(own, in_thread)
     accounts = AllAccounts(in_thread, reactor.seconds) if privileged else OneAccount(own)
     ground = Ground(own, accounts, resolver, addresses, homes, watch, reactor)
@@ -168,6 +170,9 @@ def make_parts(
         threads=threads,
         passwords=BoundedThreads(
             checking, partial(world.in_thread, reactor, checking), PASSWORD_THREADS + PASSWORDS_WAITING
+        ),
+        account_passwords=HelpedPasswords(
+            reactor, identities, account.name, accounts.find if privileged else None
         ),
         throttle=Throttle(reactor.seconds),
         remote=remote,

@@ -39,6 +39,7 @@ class HelperSettings:
     min_uid: int
     mailboxes_only: frozenset[str]
     mail_folder: str
+    service: str
     privileged: bool
     socket: str = ""
 
@@ -79,7 +80,8 @@ class HelperProcess:
             return
         ours, theirs = packets.pair()
         module = "postoffice.delivery.helper.supervisor"
-        words = [str(settings.min_uid), ",".join(sorted(settings.mailboxes_only)), settings.mail_folder]
+        names = ",".join(sorted(settings.mailboxes_only))
+        words = [str(settings.min_uid), names, settings.mail_folder, settings.service]
         root = os.path.dirname(os.path.dirname(os.path.abspath(postoffice.__file__)))
         with theirs:
             self._process = subprocess.Popen(
@@ -127,7 +129,10 @@ class HelperProcess:
         if self._settings.socket:
             self._warn("the helper closed the connection")
         elif self._settings.privileged:
-            self._error("the helper has gone: mail for users of this machine waits until a restart")
+            self._error(
+                "the helper has gone: mail for users of this machine waits, and none of them can log in, "
+                "until a restart"
+            )
 
 
 def _connected(path: str) -> socket.socket:

@@ -1,9 +1,10 @@
 """The service's side of the helper: children that are users, asked to do jobs, and never waited for.
 
-Made by the service; used by delivery to mailboxes, files and commands, and for files in users' homes. A child
-is asked for when there is a job for its account, does many jobs, and is let go when it has had none for a
-while; a command has one of its own. How many jobs are under way at once is bounded, for all and for each
-account, whose home or commands may take their time: the others wait here.
+Made by the service; used by delivery to mailboxes, files and commands, for files in users' homes, and for
+passwords. A child is asked for when there is a job for its account, does many jobs, and is let go when it has
+had none for a while; a command has one of its own, and so has the check of a password. How many jobs are
+under way at once is bounded, for all and for each account, whose home or commands may take their time: the
+others wait here.
 
 When things fail: `Lost` where a helper or a child ended before it answered, or took too long (try again
 later), `NotAllowed` where the helper will not have anything done as that account. A helper that ends is
@@ -12,6 +13,7 @@ started again by its supervisor, and told as a warning.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -28,7 +30,16 @@ from postoffice.home_file import Unsafe
 from postoffice.interfaces import IHomes
 
 # Jobs of each kind at once: of all accounts, and of each.
-AT_ONCE = {"files": (128, 32), "places": (64, 16), "command": (40, 10), "check": (20, 20)}
+AT_ONCE = {
+    "files": (128, 32),
+    "places": (64, 16),
+    "command": (40, 10),
+    "check": (20, 20),
+    "shadow": (4, 4),
+    "pam": (16, 4),
+}
+# Purposes of children that do one job.
+FRESH = frozenset({"command", "shadow", "pam"})
 # Children of one account, and of all together, where some have nothing to do.
 WIDTH = 2
 MOST = 100
@@ -44,11 +55,15 @@ class Lost(Exception):
 
 
 class NotAllowed(Exception):
-    """Nothing is done as that account; `never` where that will not change by itself or by an operator."""
+    """Nothing is done as that account; `never` where that will not change by itself or by an operator.
 
-    def __init__(self, text: str, never: bool) -> None:
+    It may be by a `rule` about accounts, or because something went wrong.
+    """
+
+    def __init__(self, text: str, never: bool, rule: bool = True) -> None:
         super().__init__(text)
         self.never = never
+        self.rule = rule
 
 
 @define(eq=False)
@@ -154,6 +169,16 @@ class Identities:
         _raise_error(answer)
         return content if answer["found"] else None
 
+    async def check(self, account: str, purpose: str, name: str, password: int) -> bool:
+        """Have the password of an account, in a file, checked by a child that is `account`.
+
+        Errors also: `OSError` where that could not be found out.
+        """
+        answer, _ = await self._ask((account, purpose), {"do": "password", "name": name}, password, TIMEOUT)
+        if "trouble" in answer:
+            raise OSError(errno.EIO, answer["trouble"])
+        return answer["right"] is True
+
     async def stop(self) -> None:
         """Wait a little for what is under way, then let everybody go, the helper last."""
         if self._under_way:
@@ -236,7 +261,7 @@ class Identities:
     def _child(self, key: tuple[str, str]) -> _Child:
         """The child for a job: one that has room, or a new one. Errors: `Lost`."""
         children = self._children.get(key, [])
-        if key[1] != "command" and children:
+        if key[1] not in FRESH and children:
             least = min(children, key=lambda child: len(child.jobs))
             if not least.jobs or len(children) >= WIDTH:
                 return least
@@ -268,14 +293,14 @@ class Identities:
             content = b"".join(packets.pieces(file))
             os.close(file)
         if "refused" in answer:
-            child.refusal = NotAllowed(answer["refused"], bool(answer["never"]))
+            child.refusal = NotAllowed(answer["refused"], answer["never"], answer["rule"])
             self._gone(child)
             return
         job = child.jobs.pop(answer["id"], None)
         if job is None:
             return
         done = job.end()
-        if child.key[1] == "command":
+        if child.key[1] in FRESH:
             self._gone(child)
         elif not child.jobs:
             child.since = self._reactor.seconds()

@@ -56,8 +56,7 @@ class PacketLink:
         """Let go of the other side."""
         if not self._closed:
             self._closed = True
-            packets.close([file for _, file, given in self._waiting if given])
-            self._waiting.clear()
+            self._forget()
             self._reactor.removeReader(self)
             self._reactor.removeWriter(self)
             self._socket.close()
@@ -94,9 +93,12 @@ class PacketLink:
             except BlockingIOError:
                 self._reactor.addWriter(self)
                 return
+            except ConnectionError:
+                # The end of the other side is heard of by reading, behind what it said last.
+                self._forget()
+                break
             except (OSError, WireError):
-                # The end of the other side is heard of by reading; a packet that cannot be sent is its end,
-                # too.
+                # A packet that cannot be sent is its end, too.
                 self._reactor.callLater(0, self._end)
                 return
             self._waiting.popleft()
@@ -106,6 +108,11 @@ class PacketLink:
 
     def connectionLost(self, reason: Failure) -> None:
         self._end()
+
+    def _forget(self) -> None:
+        """Nothing that waits will be sent."""
+        packets.close([file for _, file, given in self._waiting if given])
+        self._waiting.clear()
 
     def _end(self) -> None:
         if not self._closed:

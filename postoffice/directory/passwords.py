@@ -14,7 +14,7 @@ with 454 where that could not be found out, or too many ask at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 from zlib import crc32
@@ -36,10 +36,10 @@ NOT_KNOWN_NOW = Reply(454, (7, 0), "Log-ins cannot be checked now, try again lat
 Run = Callable[[Callable[[], Any]], Deferred[Any]]
 """Calls a function in a thread; the Deferred has its result or its error."""
 
-CheckPassword = Callable[[str, bytes], str | None]
-"""A source of system accounts: the account's name if the password is right; called in a thread.
+CheckPassword = Callable[[str, bytes], Awaitable[str | None]]
+"""A source of system accounts: the account's name if the password is right.
 
-Errors: OSError.
+Errors: `OSError`, `Unreadable`.
 """
 
 
@@ -71,7 +71,10 @@ class VirtualPasswords:
         stand_in = self._stand_in(name, list(users.values()))
         if stand_in is None:
             raise UnauthorizedLogin("nobody has a password that can be checked")
-        right = await _called(self._run, partial(self._hashes.verify, own or stand_in, password))
+        try:
+            right = await self._run(partial(self._hashes.verify, own or stand_in, password))
+        except OSError as error:
+            raise Refusal(NOT_KNOWN_NOW, str(error)) from error
         if user is None or own is None:
             raise UnauthorizedLogin("no password that can be checked" if user else "no such user")
         if not right:
@@ -93,10 +96,9 @@ class SystemPasswords:
 
     credentialInterfaces = (IUsernamePassword,)
 
-    def __init__(self, domains: Domains, check: CheckPassword, run: Run) -> None:
+    def __init__(self, domains: Domains, check: CheckPassword) -> None:
         self._domains = domains
         self._check_password = check
-        self._run = run
 
     def requestAvatarId(self, credentials: Any) -> Deferred[bytes | tuple[()]]:
         return Deferred.fromCoroutine(self._check(credentials.username, credentials.password))
@@ -107,10 +109,13 @@ class SystemPasswords:
             raise UnauthorizedLogin("the domain is virtual")
         if not is_fit(name):
             raise UnauthorizedLogin("not the name of a user")
-        account = await _called(self._run, partial(self._check_password, name.lower(), password))
+        try:
+            account = await self._check_password(name.lower(), password)
+        except (OSError, Unreadable) as error:
+            raise Refusal(NOT_KNOWN_NOW, str(error)) from error
         if account is None:
             raise UnauthorizedLogin("wrong password, or no such user")
-        return str(account).encode()
+        return account.encode()
 
 
 async def spelling(domains: Domains, login: str) -> str:
@@ -138,10 +143,3 @@ async def _find(domains: Domains, login: bytes) -> tuple[str, OurDomain]:
     if ours is None:
         raise UnauthorizedLogin("no domain of ours")
     return name, ours
-
-
-async def _called(run: Run, function: Callable[[], Any]) -> Any:
-    try:
-        return await run(function)
-    except OSError as error:
-        raise Refusal(NOT_KNOWN_NOW, str(error)) from error

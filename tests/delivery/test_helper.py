@@ -26,7 +26,7 @@ from postoffice.mail.address import Address
 from postoffice.mail.destination import Command, Destination, File, Mailbox
 from postoffice.mail.envelope import Letter, Recipient
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
-from tests.delivery.children import Helped
+from tests.delivery.children import ME, Helped
 from tests.delivery.test_local import CONTENT, Held, Streamed
 
 # Tests that root runs have things done as this account, others as the one they are.
@@ -48,7 +48,7 @@ class HelperCase(TestCase):
         self.addCleanup(directory.cleanup)
         self.top = directory.name
         os.chown(self.top, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
-        self.helped = Helped(reactor, HelperSettings(1, frozenset(), "", privileged=False))
+        self.helped = Helped(reactor, HelperSettings(1, frozenset(), "", ME, privileged=False))
         self.addCleanup(lambda: Deferred.fromCoroutine(self.helped.identities.stop()))
         self.timeout_of_commands = 20.0
 

@@ -26,6 +26,7 @@ ACCOUNTS = {
         entry("wheel", 2000, 0),
         entry("daemon", 1, 1),
         entry("mail", 8, 8),
+        entry("postie", 99, 99),
         entry("ann", 1000, 1000),
     )
 }
@@ -35,14 +36,14 @@ class RulesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.patch(identity.os, "geteuid", lambda: 0)
         self.patch(identity.pwd, "getpwnam", ACCOUNTS.__getitem__)
-        self.rules = Rules(100, frozenset({"mail"}), "")
+        self.rules = Rules(100, frozenset({"mail"}), "", "postie")
 
     def refused(self, name: str, purpose: str = "files") -> tuple[str, bool]:
         error = self.assertRaises(Refused, self.rules.account, name, purpose)
         return str(error), error.never
 
     def test_users(self) -> None:
-        for purpose in ("files", "places", "command"):
+        for purpose in ("files", "places", "command", "pam"):
             self.assertEqual(self.rules.account("ann", purpose).pw_uid, 1000)
 
     def test_D2_who_is_refused(self) -> None:
@@ -56,7 +57,17 @@ class RulesTests(SynchronousTestCase):
 
     def test_who_has_mailboxes_only(self) -> None:
         self.assertEqual(self.rules.account("mail", "files").pw_uid, 8)
-        self.assertTrue(self.refused("mail", "command")[1])
+        for purpose in ("command", "pam"):
+            self.assertTrue(self.refused("mail", purpose)[1])
+
+    def test_D2_hashes_are_read_by_the_service_alone(self) -> None:
+        self.assertEqual(self.rules.account("postie", "shadow").pw_uid, 99)
+        for name in ("ann", "root", "mail"):
+            self.assertTrue(self.refused(name, "shadow")[1])
+
+    def test_C2_who_may_log_in(self) -> None:
+        may = {name for name, account in ACCOUNTS.items() if self.rules.may_be(account)}
+        self.assertEqual(may, {"ann"})
 
     def test_an_account_may_come_back(self) -> None:
         self.assertEqual(self.refused("joe"), ("there is no account joe", False))
@@ -71,7 +82,7 @@ class FolderTests(SynchronousTestCase):
     def group(self, mode: int, uid: int = 0, gid: int = 8, purpose: str = "files") -> int | None:
         fields = [0o40000 | mode, 0, 0, 2, uid, gid, 0, 0, 0, 0]
         self.patch(identity.os, "stat", lambda path: os.stat_result(fields))
-        return Rules(100, frozenset(), "/var/mail").shared_group(purpose)
+        return Rules(100, frozenset(), "/var/mail", "postie").shared_group(purpose)
 
     def test_where_the_group_may_write(self) -> None:
         self.assertEqual(self.group(0o2775), 8)
@@ -84,8 +95,14 @@ class FolderTests(SynchronousTestCase):
             self.group(0o775, gid=0),
             self.group(0o2775, purpose="command"),
             self.group(0o2775, purpose="places"),
+            self.group(0o2775, purpose="pam"),
         ):
             self.assertIsNone(wanted)
+
+    def test_who_may_read_the_shadow_database(self) -> None:
+        self.assertEqual(self.group(0o640, gid=42, purpose="shadow"), 42)
+        for mode, gid in ((0o600, 42), (0o640, 0), (0o0, 0)):
+            self.assertRaises(Refused, self.group, mode, gid=gid, purpose="shadow")
 
 
 class UnitTests(SynchronousTestCase):
@@ -107,6 +124,8 @@ class UnitTests(SynchronousTestCase):
             (rules.min_uid, rules.mailboxes_only, rules.mail_folder), (500, {"vmail", "mail"}, "")
         )
         self.assertEqual(unit.rules_of(unit.DEFAULTS).mail_folder, "/var/mail")
+        self.assertEqual(rules.service, "postoffice")
+        self.assertEqual(unit.rules_of({**unit.DEFAULTS, "user": "mta"}).service, "mta")
 
     def test_a_file_that_others_may_write_is_not_believed(self) -> None:
         path = self.mktemp()

@@ -18,7 +18,7 @@ from postoffice.directory.accounts import VirtualUsers
 from postoffice.directory.domains import Domains, LocalNames
 from postoffice.directory.passwords import SystemPasswords, VirtualPasswords, spelling
 from postoffice.mail.reply import Refusal
-from postoffice.watched import Watch
+from postoffice.watched import Unreadable, Watch
 from tests.directory.support import no_exchange
 from tests.doubles import PlainHashes
 
@@ -159,13 +159,13 @@ class System(Case):
     def setUp(self) -> None:
         super().setUp()
         self.asked: list[str] = []
-        self.broken = False
-        self.checker = SystemPasswords(self.domains, self.source, self.at_once)
+        self.broken: Exception | None = None
+        self.checker = SystemPasswords(self.domains, self.source)
 
-    def source(self, name: str, password: bytes) -> str | None:
+    async def source(self, name: str, password: bytes) -> str | None:
         self.asked.append(name)
-        if self.broken:
-            raise PermissionError(13, "Permission denied", "the shadow password database")
+        if self.broken is not None:
+            raise self.broken
         return name if (name, password) == ("root", b"one") else None
 
     def test_provides_the_interface(self) -> None:
@@ -194,10 +194,10 @@ class System(Case):
         self.assertEqual(self.asked, [])
 
     def test_a_source_that_cannot_tell(self) -> None:
-        self.broken = True
-        refusal = self.failureResultOf(self.check("root", "one"), Refusal).value
-        self.assertEqual((refusal.reply.code, refusal.reply.status), (454, "4.7.0"))
-        self.assertIn("shadow", refusal.why)
+        for self.broken in (OSError(13, "it says why"), Unreadable("it says why")):
+            refusal = self.failureResultOf(self.check("root", "one"), Refusal).value
+            self.assertEqual((refusal.reply.code, refusal.reply.status), (454, "4.7.0"))
+            self.assertIn("it says why", refusal.why)
 
 
 class Spelling(Case):

@@ -7,7 +7,7 @@ import smtplib
 import subprocess
 from base64 import b64encode
 
-from postoffice.services.crypt import load_crypt
+from postoffice.crypt import load_crypt
 from tests.live.office import DOMAIN, NAME, OfficeCase
 from tests.live.raw import Wire
 from tests.peers import HOST, Postoffice

@@ -127,6 +127,18 @@ class Units(OfficeCase):
         self.until("tim has the letter", "grep", "-q", "^Delivered-To: tim@club.test$", box)
         self.assertEqual(self.does("stat", "-c", "%U:%G %a", box).strip(), "mail:mail 600")
 
+    def test_users_of_the_machine_log_in(self) -> None:
+        self.does("sh", "-c", "echo ann:correct-horse | chpasswd")
+        for source in ("passwd", "pam"):
+            self.does("sh", "-c", f"echo auth={source} >> /etc/postoffice.cf")
+            self.start()
+            self.does("systemctl", "reload", "postoffice.service")
+            for password, code in (("correct-horse", "235"), ("battery-staple", "535")):
+                words = ("--auth", "PLAIN", "--auth-user", "ann", "--auth-password", password)
+                done = self.machine.run("swaks", "--server", "127.0.0.1", "--quit-after", "AUTH", *words)
+                self.assertRegex(done.stdout, rf"(?m)^<..? {code} ", source)
+        self.assertNotIn("correct-horse", self.journal())
+
     def test_what_they_may_write_to(self) -> None:
         self.start()
         self.send("first")

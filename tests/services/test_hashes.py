@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from postoffice.crypt import load_crypt
 from postoffice.interfaces import IPasswordHashes
-from postoffice.services.crypt import load_crypt
 from postoffice.services.hashes import PasswordHashes
 
 PASSWORD = "sécret".encode()

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from functools import partial
 
 from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, write_all
-from postoffice.delivery.helper import command, packets
+from postoffice.delivery.helper import command, packets, passwords
+from postoffice.delivery.helper.identity import CHECKS, Rules
 from postoffice.delivery.maildir import MaildirFile, put_together
 from postoffice.delivery.mbox import MboxFile, append_together
 from postoffice.home_file import Unsafe, read_as_owner
@@ -41,28 +42,34 @@ _ALLOWED = {
     "files": {"mbox", "append", "maildir", "read"},
     "places": {"mbox", "append", "maildir"},
     "command": {"command"},
+    "shadow": {"password"},
+    "pam": {"password"},
 }
 
 
 class Child:
-    """`shared` is the group that mboxes in `mail_folder` are written by, None where there is none."""
+    """`shared` is the group that mboxes in the mail folder are written by, None where there is none."""
 
     def __init__(
         self,
         connection: socket.socket,
         entry: pwd.struct_passwd,
         purpose: str,
-        mail_folder: str,
+        rules: Rules,
         shared: int | None,
     ) -> None:
         self._connection = connection
         self._entry = entry
+        self._purpose = purpose
         self._allowed = _ALLOWED[purpose]
-        self._mail_folder = mail_folder
+        self._rules = rules
         self._shared = shared
 
     def serve(self) -> None:
         """Do jobs until the connection ends."""
+        if self._purpose in CHECKS:
+            # Whatever the check waits for, and whoever else does not wait for it any more.
+            signal.alarm(passwords.LIMIT)
         while jobs := self._take_whole():
             together = [job for job in jobs if _is_small_letter(job)]
             if len(together) > 1:
@@ -105,6 +112,8 @@ class Child:
             match message["do"]:
                 case "command":
                     answer = command.run(message, file, self._entry, self._connection)
+                case "password":
+                    answer = passwords.answer(self._purpose, message["name"], file, self._rules)
                 case "append":
                     answer = {"letters": self._append(message, file)}
                 case "read":
@@ -159,7 +168,7 @@ class Child:
 
     def _group(self, path: str) -> int | None:
         """The group a new mbox at `path` is for, too."""
-        return self._shared if os.path.dirname(path) == self._mail_folder else None
+        return self._shared if os.path.dirname(path) == self._rules.mail_folder else None
 
     def _read(self, name: str) -> int:
         """A file that holds what a file of the user's holds; -1 where there is none."""

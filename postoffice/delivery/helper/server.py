@@ -17,14 +17,14 @@ import traceback
 
 from postoffice.delivery.helper import packets
 from postoffice.delivery.helper.child import Child
-from postoffice.delivery.helper.identity import Refused, Rules, become
+from postoffice.delivery.helper.identity import CHECKS, MAILBOXES, Refused, Rules, become
 from postoffice.wire import WireError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PURPOSES = ("files", "places", "command")
+PURPOSES = MAILBOXES | CHECKS | {"command"}
 
 
 def serve(control: socket.socket, rules: Rules, ended: str) -> None:
@@ -61,11 +61,11 @@ def _fork(control: socket.socket, connection: socket.socket, rules: Rules, messa
         _keep_only(connection)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            become(entry, shared)
+            become(entry, purpose, shared)
         except OSError as error:
             _refuse(connection, error)
         else:
-            Child(connection, entry, purpose, rules.mail_folder, shared).serve()
+            Child(connection, entry, purpose, rules, shared).serve()
     except BaseException:
         traceback.print_exc(file=sys.stderr)
         os._exit(os.EX_SOFTWARE)
@@ -80,6 +80,7 @@ def _keep_only(connection: socket.socket) -> None:
 
 
 def _refuse(connection: socket.socket, error: Refused | OSError) -> None:
+    rule = isinstance(error, Refused)
     never = isinstance(error, Refused) and error.never
     with contextlib.suppress(OSError):
-        packets.send(connection, {"refused": str(error), "never": never})
+        packets.send(connection, {"refused": str(error), "rule": rule, "never": never})

@@ -1,6 +1,6 @@
 """Keeps a helper running, since a process that gave root up could not start it again.
 
-    python -m postoffice.delivery.helper.supervisor SOCKET MIN-UID MAILBOXES-ONLY MAIL-FOLDER
+    python -m postoffice.delivery.helper.supervisor SOCKET MIN-UID MAILBOXES-ONLY MAIL-FOLDER SERVICE
 
 Started by the service: with SOCKET, the number of an open socket, whose other end the service keeps. The
 socket outlives every helper, so requests that were not read yet wait for the next one. MAILBOXES-ONLY are
@@ -56,7 +56,7 @@ def _help(control: socket.socket, rules: Rules, ended: str) -> None:
 
 def main(words: Sequence[str]) -> None:
     """The program."""
-    number, min_uid, mailboxes_only, mail_folder = words
+    number, min_uid, mailboxes_only, mail_folder, service = words
     for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(signal_number, signal.SIG_IGN)
     os.environ.clear()
@@ -65,7 +65,7 @@ def main(words: Sequence[str]) -> None:
     control = socket.socket(fileno=int(number))
     control.set_inheritable(False)
     names = frozenset(filter(None, mailboxes_only.split(",")))
-    supervise(control, Rules(int(min_uid), names, mail_folder))
+    supervise(control, Rules(int(min_uid), names, mail_folder, service))
 
 
 if __name__ == "__main__":

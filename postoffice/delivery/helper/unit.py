@@ -53,7 +53,7 @@ def rules_of(settings: Mapping[str, str]) -> Rules:
     kind, _, place = settings["mailbox"].partition(":")
     folder = place.rstrip("/") if kind == "mbox" and "%" not in place else ""
     names = frozenset({settings["vuser"], settings["root-mail"]})
-    return Rules(int(settings["min-uid"]), names, folder)
+    return Rules(int(settings["min-uid"]), names, folder, settings["user"])
 
 
 def accept(listening: socket.socket, uid: int, rules: Rules) -> None:

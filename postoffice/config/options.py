@@ -133,7 +133,7 @@ _DELIVERY = (
     Option("usermap", values.USERMAP, NOW, None, "pattern of personal aliases", "none", repeatable=True),
     Option("expansion", values.COUNT, NOW, "10000",
            "most recipients one address may expand to; 0 for no limit"),
-    Option("min-uid", values.COUNT, NOW, "100", "accounts below never receive mail themselves"),
+    Option("min-uid", values.COUNT, NOW, "100", "accounts below neither receive mail nor log in"),
     Option("root-mail", values.ACCOUNT, NOW, None, "who gets the mail of accounts below min-uid",
            "the mailbox mail"),
     Option("command-timeout", values.DURATION, NOW, "5m", "time limit of a |command; 0 for no limit"),

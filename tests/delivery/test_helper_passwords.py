@@ -6,6 +6,7 @@ import ctypes
 import grp
 import os
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,7 +162,7 @@ def tell():
 
 rules = Rules(1, frozenset(), "", "nobody")
 purpose = sys.argv[1]
-become(rules.account("nobody", purpose), purpose, rules.shared_group(purpose))
+become(rules.account(sys.argv[2], purpose), purpose, rules.shared_group(purpose))
 tell()
 leave_group()
 tell()
@@ -175,12 +176,16 @@ class IdentityTests(SynchronousTestCase):
 
     def started(self, purpose: str) -> subprocess.Popen[str]:
         need_root()
+        return self.ran(purpose, "nobody", None)
+
+    def ran(self, purpose: str, name: str, user: str | None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, purpose],
+            [sys.executable, "-c", PROGRAM, purpose, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={"PYTHONPATH": str(CHECKOUT)},
+            user=user,
         )
         self.addCleanup(process.communicate)
         return process
@@ -220,11 +225,47 @@ class IdentityTests(SynchronousTestCase):
             )
             self.assertIn("PermissionError", done.stderr)
 
+    def test_D2_without_root_either(self) -> None:
+        name = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid).pw_name
+        for purpose in ("shadow", "pam"):
+            first, *_ = self.told(self.ran(purpose, name, name if os.geteuid() == 0 else None))
+            self.assertRegex(first, r" 0 [01] (True|False)$")
+
     def test_pam_may_gain_privileges(self) -> None:
         nobody = pwd.getpwnam("nobody")
         uids, gids = str((nobody.pw_uid,) * 3), str((nobody.pw_gid,) * 3)
         first, *_ = self.told(self.started("pam"))
         self.assertEqual(first, f"{uids} {gids} {os.getgrouplist('nobody', nobody.pw_gid)} 0 0 False")
+
+
+# A check that something keeps waiting, although nobody waits for it any more.
+STUCK = """
+import os, pwd, signal, socket, sys
+from postoffice.delivery.helper import passwords
+from postoffice.delivery.helper.child import Child
+from postoffice.delivery.helper.identity import Rules
+
+passwords.LIMIT = 1
+passwords.by_pam = lambda *_: signal.pause()
+entry = pwd.getpwuid(os.geteuid())
+Child(socket.socket(fileno=int(sys.argv[1])), entry, "pam", Rules(1, frozenset(), "", "nobody"), None).serve()
+"""
+
+
+class EndTests(SynchronousTestCase):
+    def test_A9_a_check_does_not_last(self) -> None:
+        ours, theirs = packets.pair()
+        with ours, theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", STUCK, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={"PYTHONPATH": str(CHECKOUT)},
+            )
+            self.addCleanup(process.kill)
+            file = in_file(b"one")
+            packets.send(ours, {"id": 1, "do": "password", "name": "ann"}, [file])
+            os.close(file)
+        self.assertEqual(process.wait(60), -signal.SIGALRM)
 
 
 class NothingLeft(SynchronousTestCase):

@@ -131,8 +131,7 @@ class Units(OfficeCase):
         self.does("sh", "-c", "echo ann:correct-horse | chpasswd")
         for source in ("passwd", "pam"):
             self.does("sh", "-c", f"echo auth={source} >> /etc/postoffice.cf")
-            self.start()
-            self.does("systemctl", "reload", "postoffice.service")
+            self.does("systemctl", "restart", "postoffice.service")
             for password, code in (("correct-horse", "235"), ("battery-staple", "535")):
                 words = ("--auth", "PLAIN", "--auth-user", "ann", "--auth-password", password)
                 done = self.machine.run("swaks", "--server", "127.0.0.1", "--quit-after", "AUTH", *words)

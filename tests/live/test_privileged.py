@@ -198,7 +198,8 @@ class Programs(PrivilegedCase):
         self.eventually("her own is, too", lambda: os.listdir(self.mail) == ["ann"], office)
         self.send(office, "bob")
         self.eventually("bob has a mailbox", lambda: (self.mail / "bob").exists(), office)
-        self.assertEqual(self.owned(self.mail / "bob"), (BOB, MAIL, 0o660))
+        # It gets its mode when it has been made.
+        self.eventually("it is his", lambda: self.owned(self.mail / "bob") == (BOB, MAIL, 0o660), office)
 
     def test_D4_a_forward_that_others_may_write_is_not_obeyed(self) -> None:
         self.write("homes/ann/.forward", "bob\n", ANN, 0o664)

@@ -701,7 +701,7 @@ class IJournal(Interface):
         """A client has logged in to the account `client.login`."""
 
     def managed(client: Client, what: str) -> None:
-        """Somebody on this machine has changed a file of a virtual domain."""
+        """Somebody on this machine has changed a file of a virtual domain, or what becomes of a letter."""
 
     auditing: bool = Attribute("whether audit records are wanted; ask before making one")
 

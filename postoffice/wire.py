@@ -10,7 +10,8 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
     {"verb": "list", "pattern": P}      a J frame for each letter, oldest first, then {"done": true}
     {"verb": "run", "pattern": P}       {"done": true, "letters": N}: made due now
     {"verb": "explain", "address": A}   J frames of steps, then of copies, then {"done": true, "refusal": R}
-    {"verb": "hold" | "release", "id": ID}                                       {"done": true}
+    {"verb": "hold" | "release" | "delete", "id": ID}                            {"done": true}
+    {"verb": "show", "id": ID}          B frames, then {"done": true}
     {"verb": "status"}                  {"done": true, "version": V, "pid": N, "administrator": bool}
     {"verb": "greylist", "do": "list"}  a J frame for each record, then {"done": true}
     {"verb": "greylist", "do": "approve" | "forbid", "record": NAME}            {"done": true}
@@ -207,6 +208,12 @@ class Connection:
         self._send([encode_json(message)])
         return self._answer()
 
+    def content(self, message: dict[str, Any]) -> Iterator[bytes]:
+        """Ask for the content of a letter; yield its pieces."""
+        self._send([encode_json(message)])
+        while not isinstance(frame := self._next(), dict):
+            yield frame
+
     def submit(self, message: dict[str, Any], content: Iterable[bytes]) -> dict[str, Any]:
         """Ask to submit a letter and send its content; the final answer."""
         self._send(_submission(message, content))
@@ -223,19 +230,25 @@ class Connection:
 
     def _answer(self) -> Iterator[dict[str, Any]]:
         while True:
-            while not self._frames:
-                data = self._socket.recv(_PIECE)
-                if not data:
-                    raise WireError("the service closed the connection without an answer")
-                self._frames = self._decoder.feed(data)[::-1]
-            frame = self._frames.pop()
+            frame = self._next()
             if not isinstance(frame, dict):
                 raise WireError("an answer that is none")
-            if "error" in frame:
-                raise Refused(str(frame["error"]), int(frame.get("exit", os.EX_SOFTWARE)))
             yield frame
             if "done" in frame:
                 return
+
+    def _next(self) -> dict[str, Any] | bytes:
+        while not self._frames:
+            data = self._socket.recv(_PIECE)
+            if not data:
+                raise WireError("the service closed the connection without an answer")
+            self._frames = self._decoder.feed(data)[::-1]
+        frame = self._frames.pop()
+        if frame is END:
+            raise WireError("an answer that is none")
+        if isinstance(frame, dict) and "error" in frame:
+            raise Refused(str(frame["error"]), int(frame.get("exit", os.EX_SOFTWARE)))
+        return frame
 
 
 def _submission(message: dict[str, Any], content: Iterable[bytes]) -> Iterator[bytes]:

@@ -1200,6 +1200,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_local.Rights.test_D5_alias_files_are_for_administrators",
     ),
     Mutant(
+        "D5_letters_of_others",
+        "postoffice/server/requests.py",
+        "self._need_administrator()\n                return await self._show(letter_id)",
+        "return await self._show(letter_id)",
+        "tests.server.test_local.Rights.test_D5_letters_of_others_are_for_administrators",
+    ),
+    Mutant(
         "D5_name_of_a_user",
         "postoffice/directory/editing.py",
         "if not is_fit(name):",

@@ -10,8 +10,8 @@
     -bi         check the alias file (newaliases); with names, those of virtual domains
     -bm         send the letter on standard input to the addresses given (without a mode: this)
     explain     whom an address stands for: explain [--json] ADDRESS (for administrators)
-    hold, release
-                set letters aside, and let them go on: hold ID..., release ID... (for administrators)
+    hold, release, delete, show
+                what is done with letters in the queue (for administrators; hold --help says more)
     greylist    look after the greylist: list, approve, forbid, expire (greylist --help says more)
     helper      become the users whose mail is delivered: for systemd alone, which hands over a socket
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 16
 _MODES = "Ddtpqmi"
+_ABOUT_LETTERS = ("hold", "release", "delete", "show")
 
 
 class _Line:
@@ -81,8 +82,11 @@ def _postoffice(arguments: Sequence[str]) -> int:
         from postoffice.commands.explain import explain
 
         return explain(control_path(line.file, line.overrides), line.arguments[1:])
-    if not line.mode and line.arguments[:1] in (["hold"], ["release"]):
-        return _set_held(control_path(line.file, line.overrides), *line.arguments)
+    if not line.mode and line.arguments and line.arguments[0] in _ABOUT_LETTERS:
+        # Imported here, since only this needs it.
+        from postoffice.commands.letters import letters
+
+        return letters(control_path(line.file, line.overrides), line.arguments)
     if not line.mode and line.arguments[:1] == ["greylist"]:
         # Imported here, since only this needs it.
         from postoffice.commands.greylist import greylist
@@ -199,16 +203,6 @@ def _run_queue(path: str, line: _Line) -> int:
         *_, answer = connection.request({"verb": "run", "pattern": pattern_of(wanted)})
     if line.verbose:
         print(f"{answer['letters']} letters are due now")
-    return os.EX_OK
-
-
-def _set_held(path: str, verb: str, *ids: str) -> int:
-    if not ids:
-        raise Failed(f"{verb}: name a letter by its queue id", os.EX_USAGE)
-    for letter_id in ids:
-        with connect(path) as connection:
-            for _ in connection.request({"verb": verb, "id": letter_id}):
-                pass
     return os.EX_OK
 
 

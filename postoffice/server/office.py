@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from attrs import frozen
 from zope.interface import Attribute, Interface
 
-from postoffice.interfaces import IGreylist, IVirtualFiles
+from postoffice.interfaces import IContent, IGreylist, IVirtualFiles
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation
@@ -95,6 +95,12 @@ class IOffice(Interface):
 
     def set_held(letter_id: str, held: bool) -> Awaitable[bool]:
         """Set a letter aside, or let it go on at once; false if there is no such letter."""
+
+    def delete(letter_id: str) -> Awaitable[bool]:
+        """Remove a letter; false if there is no such letter."""
+
+    def content(letter_id: str) -> Awaitable[IContent | None]:
+        """What a letter says, None if there is no such letter."""
 
     def begin(
         client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None

@@ -67,11 +67,12 @@ class Desk:
             case {"verb": "explain", "address": str(text)}:
                 self._need_administrator()
                 return await self._explain(text)
-            case {"verb": "hold" | "release" as verb, "id": str(letter_id)}:
+            case {"verb": "hold" | "release" | "delete" as verb, "id": str(letter_id)}:
                 self._need_administrator()
-                if not await self._office.set_held(letter_id, verb == "hold"):
-                    raise NotDone(f"there is no letter {printable(letter_id, 20)}", os.EX_DATAERR)
-                return {"done": True}
+                return await self._manage(verb, letter_id)
+            case {"verb": "show", "id": str(letter_id)}:
+                self._need_administrator()
+                return await self._show(letter_id)
             case {"verb": "greylist"}:
                 self._need_administrator()
                 return await greylist.answer(request, self._office.greylist, self._talk.write)
@@ -103,6 +104,25 @@ class Desk:
         chosen = (entry for entry in entries if pattern is None or pattern.matches(entry))
         frames = (wire.encode_json(_entry(entry)) for entry in chosen)
         await self._talk.write(frames)
+        return {"done": True}
+
+    async def _manage(self, verb: str, letter_id: str) -> dict[str, Any]:
+        office = self._office
+        if verb == "delete":
+            found = await office.delete(letter_id)
+        else:
+            found = await office.set_held(letter_id, verb == "hold")
+        if not found:
+            raise _no_such(letter_id)
+        self._journal.managed(self._client, f"{verb} letter {letter_id}")
+        return {"done": True}
+
+    async def _show(self, letter_id: str) -> dict[str, Any]:
+        content = await self._office.content(letter_id)
+        if content is None:
+            raise _no_such(letter_id)
+        async for piece in content.pieces():
+            await self._talk.write(iter((wire.encode_content(piece),)))
         return {"done": True}
 
     async def _explain(self, text: str) -> dict[str, Any]:
@@ -180,6 +200,10 @@ class Desk:
     def _refused(self, client: Client, refusal: Refusal, permanent: int) -> NotDone:
         self._journal.refused(client, "letter", refusal.reply, refusal.why)
         return NotDone(str(refusal.reply), os.EX_TEMPFAIL if refusal.reply.temporary else permanent)
+
+
+def _no_such(letter_id: str) -> NotDone:
+    return NotDone(f"there is no letter {printable(letter_id, 20)}", os.EX_DATAERR)
 
 
 def _pattern(request: dict[str, Any]) -> Pattern | None:

@@ -12,6 +12,7 @@ from attrs import evolve
 from zope.interface import implementer
 
 from postoffice.interfaces import (
+    IContent,
     IDirectory,
     IFilters,
     IGreylist,
@@ -109,6 +110,12 @@ class LocalOffice:
         if found:
             await self._queue.run(letter_id)
         return found
+
+    async def delete(self, letter_id: str) -> bool:
+        return await self._spool.delete(letter_id)
+
+    async def content(self, letter_id: str) -> IContent | None:
+        return await self._spool.content(letter_id)
 
     async def explain(self, address: Address) -> Explanation:
         return await self._directory.explain(address)

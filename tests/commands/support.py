@@ -18,7 +18,7 @@ from tests.support import CHECKOUT
 class Service:
     """Listens in a thread; `heard` are the frames of the request."""
 
-    def __init__(self, path: str, answers: list[dict[str, Any]]) -> None:
+    def __init__(self, path: str, answers: list[dict[str, Any] | bytes]) -> None:
         self.answers = answers
         self.heard: list[Any] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -39,7 +39,9 @@ class Service:
                 if not data:
                     return
                 self.heard.extend(decoder.feed(data))
-            connection.sendall(b"".join(map(wire.encode_json, self.answers)))
+            for answer in self.answers:
+                encode = wire.encode_content if isinstance(answer, bytes) else wire.encode_json
+                connection.sendall(encode(answer))
 
     def _complete(self) -> bool:
         return bool(self.heard) and (self.heard[0]["verb"] != "submit" or self.heard[-1] is wire.END)
@@ -60,7 +62,7 @@ class CommandCase(SynchronousTestCase):
         with open(self.file, "w") as file:
             file.write(f"control={self.control}\n")
 
-    def service(self, *answers: dict[str, Any]) -> Service:
+    def service(self, *answers: dict[str, Any] | bytes) -> Service:
         service = Service(self.control, list(answers))
         self.addCleanup(service.stop)
         return service

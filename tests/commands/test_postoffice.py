@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from typing import Any
@@ -107,7 +108,7 @@ class Queue(CommandCase):
             os.unlink(self.control)
 
     def test_letters_are_held_and_released(self) -> None:
-        for verb in ("hold", "release"):
+        for verb in ("hold", "release", "delete"):
             service = self.service({"done": True})
             self.assertEqual(self.run_command("-C", self.file, verb, "A1"), (0, "", ""))
             self.assertEqual(service.heard, [{"verb": verb, "id": "A1"}])
@@ -116,6 +117,25 @@ class Queue(CommandCase):
         code, _, err = self.run_command("-C", self.file, "release", "B")
         self.assertEqual((code, err), (os.EX_DATAERR, "postoffice: there is no letter B\n"))
         self.assertEqual(self.run_command("-C", self.file, "hold")[0], os.EX_USAGE)
+
+    def test_a_letter_is_shown(self) -> None:
+        service = self.service(b"Subject: s\r\n\r\n\x1b[1m", b"text\r\n", {"done": True})
+        shown = self.run_command("-C", self.file, "show", "A1")
+        self.assertEqual(shown, (0, "Subject: s\n\n\x1b[1mtext\n", ""))
+        self.assertEqual(service.heard, [{"verb": "show", "id": "A1"}])
+        self.assertEqual(self.run_command("-C", self.file, "show", "A1", "B1")[0], os.EX_USAGE)
+
+    def test_no_terminal_obeys_a_letter(self) -> None:
+        self.service(b"\x1b]0;x\x07\xc2\x9b\xc3", b"\xa4\tb\r\n", {"done": True})
+        master, terminal = pty.openpty()
+        self.addCleanup(os.close, master)
+        try:
+            process = self.start("-C", self.file, "show", "A1", stdout=terminal)
+            self.assertEqual(process.communicate(timeout=60)[1], b"")
+        finally:
+            os.close(terminal)
+        shown = os.read(master, 1000)
+        self.assertEqual(shown.replace(b"\r", b""), b"?]0;x??\xc3\xa4\tb\n")
 
     def test_run_some(self) -> None:
         service = self.service({"done": True, "letters": 3})

@@ -127,6 +127,24 @@ class Milters(FiltersCase):
         self.letters(office, 1)
         self.assertNotEqual(run(office, "release", letter_id).returncode, 0)
 
+    def test_letters_on_hold_are_read_and_removed(self) -> None:
+        milter = self.milter({b"E": packet(b"q", b"looks odd\0") + packet(b"c")})
+        office = self.office(f"filter={milter.path}")
+        large = b"Subject: large\n\n" + b"text\n" * 100_000
+        ids = [
+            run(office, "-v", "alice@here.test", data=content).stdout.decode().strip()
+            for content in (b"Subject: small\n\ntext\n", large)
+        ]
+        for letter_id, end in zip(ids, (b"Subject: small\n\ntext\n", large), strict=True):
+            shown = run(office, "show", letter_id)
+            self.assertTrue(shown.stdout.startswith(b"Received: "), shown)
+            self.assertTrue(shown.stdout.endswith(end.partition(b"\n\n")[2]))
+        self.assertEqual(run(office, "delete", *ids).returncode, 0)
+        self.assertEqual(run(office, command="mailq").stdout, b"Mail queue is empty.\n")
+        self.assertNotEqual(run(office, "show", ids[0]).returncode, 0)
+        self.eventually("the log says who", lambda: f": delete letter {ids[1]}" in office.log(), office)
+        self.assertEqual(stored(office), [])
+
 
 class Others(FiltersCase):
     def test_a_python_filter(self) -> None:

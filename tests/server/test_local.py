@@ -17,6 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from postoffice import wire
+from postoffice.filters.letter import Replaced
+from postoffice.interfaces import IContent
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Copy, Explanation, Remote, Step
@@ -73,6 +75,7 @@ class Office:
         self.begun: list[Any] = []
         self.ran: list[Pattern | None] = []
         self.held: list[tuple[str, bool]] = []
+        self.deleted: list[str] = []
         self.problem: Exception | None = None
         self.virtual = MemoryVirtualFiles(VirtualDomain("a.example", "alice", active=True))
 
@@ -88,6 +91,13 @@ class Office:
     async def set_held(self, letter_id: str, held: bool) -> bool:
         self.held.append((letter_id, held))
         return letter_id == "A1"
+
+    async def delete(self, letter_id: str) -> bool:
+        self.deleted.append(letter_id)
+        return letter_id == "A1"
+
+    async def content(self, letter_id: str) -> IContent | None:
+        return Replaced(b"Subject: s\r\n\r\n" + b"text\r\n" * 60_000) if letter_id == "A1" else None
 
     async def explain(self, address: Address) -> Explanation:
         if address.local == "nobody":
@@ -270,10 +280,10 @@ class Rights(Door):
         self.ask({"verb": "run", "pattern": {"field": "any", "text": "X"}})
         self.assertEqual(self.office.ran, [None, None, None, Pattern("any", "x")])
 
-    def test_D5_holding_letters_is_for_administrators(self) -> None:
-        for verb in ("hold", "release"):
+    def test_D5_letters_of_others_are_for_administrators(self) -> None:
+        for verb in ("hold", "release", "delete", "show"):
             self.assertEqual(self.refused({"verb": verb, "id": "A1"})[1], os.EX_NOPERM)
-        self.assertEqual(self.office.held, [])
+        self.assertEqual((self.office.held, self.office.deleted), ([], []))
 
     def test_holding_letters(self) -> None:
         self.caller = Caller(0, 1, frozenset())
@@ -282,6 +292,22 @@ class Rights(Door):
         text, code = self.refused({"verb": "release", "id": "X\n"})
         self.assertEqual((text, code), ("there is no letter X?", os.EX_DATAERR))
         self.assertEqual(self.office.held, [("A1", True), ("A1", False), ("X\n", False)])
+        said = [("root@localhost", "hold letter A1"), ("root@localhost", "release letter A1")]
+        self.assertEqual(self.journal.lines, said)
+
+    def test_deleting_letters(self) -> None:
+        self.caller = Caller(0, 1, frozenset())
+        self.assertEqual(self.ask({"verb": "delete", "id": "A1"}), [{"done": True}])
+        self.assertEqual(self.refused({"verb": "delete", "id": "B2"})[1], os.EX_DATAERR)
+        self.assertEqual(self.office.deleted, ["A1", "B2"])
+        self.assertEqual(self.journal.lines, [("root@localhost", "delete letter A1")])
+
+    def test_showing_a_letter(self) -> None:
+        self.caller = Caller(0, 1, frozenset())
+        *pieces, last = self.ask({"verb": "show", "id": "A1"})
+        self.assertEqual(b"".join(pieces), b"Subject: s\r\n\r\n" + b"text\r\n" * 60_000)
+        self.assertEqual(last, {"done": True})
+        self.assertEqual(self.refused({"verb": "show", "id": "B2"})[1], os.EX_DATAERR)
 
     def test_D5_explanations_are_for_administrators(self) -> None:
         self.assertEqual(self.refused({"verb": "explain", "address": "all"})[1], os.EX_NOPERM)

@@ -136,6 +136,15 @@ class Filtered(LocalCase):
         self.assertEqual(len(self.door.contents()), 1)
         self.assertFalse(self.done(self.local.set_held(letter_id, True)))
 
+    def test_a_letter_on_hold_can_be_read_and_deleted(self) -> None:
+        self.script.changes = [Hold(b"odd")]
+        letter_id = self.letter(HERE)
+        content = self.done(self.local.content(letter_id))
+        self.assertTrue(content.held.startswith(b"Received: "))
+        self.assertTrue(self.done(self.local.delete(letter_id)))
+        self.assertFalse(self.done(self.local.delete(letter_id)))
+        self.assertIsNone(self.done(self.local.content(letter_id)))
+
 
 class Handing(LocalCase):
     def test_a_letter_is_completed_and_goes_its_way(self) -> None:

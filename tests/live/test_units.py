@@ -41,8 +41,10 @@ AS_ANN = ("setpriv", "--reuid", "ann", "--regid", "ann", "--init-groups")
 
 _ARRIVED = 'postoffice -bq; grep -q "^Subject: $1$" /var/mail/ann'
 
+# Asked at once, since between two questions a unit goes from active to restarting.
 _ANOTHER = """
-systemctl is-active --quiet "$1" && [ "$(systemctl show --value --property MainPID "$1")" != "$2" ]
+state=$(systemctl show --property ActiveState,MainPID "$1")
+echo "$state" | grep -qx ActiveState=active && ! echo "$state" | grep -qx -e "MainPID=$2" -e MainPID=0
 """
 
 

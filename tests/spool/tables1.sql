@@ -28,6 +28,10 @@ INSERT INTO letter VALUES
 INSERT INTO content VALUES (7, 1, 1348497814, x'5375626A6563743A206F6E650D0A0D0A4C696E650D0A');
 INSERT INTO recipient VALUES
     (7340032, 1, 'bob', 'example.net', 1600000900.0, 2, '450 4.2.0 later', 0, 1600000900.0, 1, 99);
+INSERT INTO letter VALUES
+    (8, 1, 'HELD234567', 'ann', 'example.net', '7BIT', 4, 1600000001.0, '[192.0.2.1]', 1, NULL);
+INSERT INTO content VALUES (8, 1, 3632233996, x'74657374');
+INSERT INTO recipient VALUES (8388608, 1, 'bob', 'example.net', 1600000001.0, 0, '', 1, 1600000001.0, NULL, NULL);
 INSERT INTO attempt VALUES (7, 1, 1, 1600000000.0, 'bob', 'example.net', '450 4.2.0 later');
 PRAGMA application_id = 1349481332;
 PRAGMA user_version = 1;

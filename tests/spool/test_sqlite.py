@@ -145,6 +145,8 @@ class Directory(Spools, SpoolHelpers):
         self.assertEqual(claim.recipients, (recipient,))
         self.assertEqual(await read(content), b"Subject: one\r\n\r\nLine\r\n")
         self.assertEqual(letters["NEW2345678"][0].letter.ret, "FULL")
+        held = {entry.letter.id: entry.held_for for entry in await spool.entries() if entry.held}
+        self.assertEqual(held, {"HELD234567": ""})
         await spool.settle(claim, [Settlement(7340032, DELIVERED)])
         await spool.close()
         upgraded = self.tables()

@@ -59,6 +59,8 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
+from postoffice.quoting import unquoted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -258,9 +260,7 @@ def _submission(message: dict[str, Any], content: Iterable[bytes]) -> Iterator[b
     yield encode_end()
 
 
-_PIECES = re.compile(r'"((?:[^"\\]|\\.)*)"|([^"#]+)|(#)|"')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ESCAPED = re.compile(r'\\(["\\])')
 
 
 def read_options(text: str, names: Iterable[str]) -> dict[str, str]:
@@ -275,22 +275,7 @@ def read_options(text: str, names: Iterable[str]) -> dict[str, str]:
         line = line.rstrip("\r")
         name, equals, rest = line.partition("=")
         if equals and name.strip() in wanted and not _CONTROL.search(line):
-            value = _value(rest.strip())
+            value = unquoted(rest)
             if value is not None:
                 found[name.strip()] = value
     return found
-
-
-def _value(text: str) -> str | None:
-    done: list[str] = []
-    for piece in _PIECES.finditer(text):
-        quoted, plain, comment = piece.groups()
-        if comment is not None:
-            break
-        if plain is not None:
-            done.append(plain.rstrip() if text.startswith("#", piece.end()) else plain)
-        elif quoted is not None:
-            done.append(_ESCAPED.sub(r"\1", quoted))
-        else:
-            return None
-    return "".join(done)

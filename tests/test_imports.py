@@ -16,16 +16,17 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import CHECKOUT
 
-LANGUAGE = {"mail": set[str](), "smtp": {"mail"}, "milter": {"mail"}, "config": {"mail"}}
+LANGUAGE = {"mail": set[str](), "smtp": {"mail"}, "milter": {"mail"}, "config": {"mail", "quoting"}}
 STAGES = {"server", "policy", "filters", "directory", "spool", "queue", "delivery", "services"}
-BELOW_STAGES = {*LANGUAGE, "crypt", "home_file", "interfaces", "watched", "wire"}
+BELOW_STAGES = {*LANGUAGE, "crypt", "home_file", "interfaces", "quoting", "watched", "wire"}
 
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(),
     "crypt": set(),
     "home_file": set(),
+    "quoting": set(),
     "watched": set(),
-    "wire": set(),
+    "wire": {"quoting"},
     "commands": {"wire"},
     **LANGUAGE,
     "config_file": {"config"},
@@ -43,6 +44,7 @@ STANDARD_LIBRARY_ONLY = (
     "postoffice.commands",
     "postoffice.crypt",
     "postoffice.home_file",
+    "postoffice.quoting",
     "postoffice.delivery.dotlock",
     "postoffice.delivery.files",
     "postoffice.delivery.helper",
@@ -53,7 +55,7 @@ STANDARD_LIBRARY_ONLY = (
 )
 """Modules and packages that start in milliseconds or hold root: the standard library and what is shared."""
 
-SHARED = {"crypt", "home_file", "wire"}
+SHARED = {"crypt", "home_file", "quoting", "wire"}
 """What they may use of other parts."""
 
 PURE_LIBRARIES = {"attr", "attrs", "idna", "zope"}

@@ -21,14 +21,10 @@ from postoffice.commands.greylist import expire, set_record, show
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run("authexpire", _authexpire, arguments)
+    return run("authexpire", _authexpire, arguments, manual=__doc__)
 
 
 def _authexpire(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["--help"]:
-        # What stands at the top of this file is the manual.
-        print((__doc__ or "").strip())
-        return os.EX_OK
     file: str | None = None
     overrides: list[str] = []
     given: set[str] = set()

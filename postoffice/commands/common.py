@@ -61,6 +61,28 @@ def flags(arguments: Sequence[str], plain: str, valued: str, optional: str) -> I
         yield "", word
 
 
+def words(arguments: Sequence[str], plain: str = "") -> tuple[str | None, list[str], set[str], list[str]]:
+    """What follows a command that knows `-C FILE`, `-o OPTION` and `plain` letters.
+
+    The file, the options, the letters that were given and the words behind the flags. Errors: as `flags`.
+    """
+    file: str | None = None
+    overrides: list[str] = []
+    given: set[str] = set()
+    rest: list[str] = []
+    for flag, value in flags(arguments, plain, valued="Co", optional=""):
+        match flag:
+            case "":
+                rest.append(value)
+            case "C":
+                file = value
+            case "o":
+                overrides.append(value)
+            case _:
+                given.add(flag)
+    return file, overrides, given, rest
+
+
 def control_path(file: str | None, overrides: Sequence[str]) -> str:
     """Where the service's socket is, from the configuration file (None: the standard one) and `-o`.
 
@@ -185,11 +207,21 @@ def complain(name: str, text: str) -> None:
     print(f"{name}: {printable(text)}", file=sys.stderr)
 
 
-def run(name: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Run a command to its exit code, whatever happens."""
+def run(
+    name: str,
+    command: Callable[[Sequence[str]], int],
+    arguments: Sequence[str] | None,
+    manual: str | None = None,
+) -> int:
+    """Run a command to its exit code, whatever happens; `--help` prints its manual, where it has one."""
     _open_standard_files()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = command(sys.argv[1:] if arguments is None else arguments)
+        if manual is not None and given[:1] == ["--help"]:
+            print(manual.strip())
+            code = os.EX_OK
+        else:
+            code = command(given)
         sys.stdout.flush()
         return code
     except (Failed, wire.Refused) as error:

@@ -17,7 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from postoffice.commands.common import ask, complain, flags, printable, run
+from postoffice.commands.common import ask, complain, printable, run, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,25 +26,11 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run("newaliases", _newaliases, arguments)
+    return run("newaliases", _newaliases, arguments, manual=__doc__)
 
 
 def _newaliases(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["--help"]:
-        # What stands at the top of this file is the manual.
-        print((__doc__ or "").strip())
-        return os.EX_OK
-    file: str | None = None
-    overrides: list[str] = []
-    domains: list[str] = []
-    for flag, value in flags(arguments, plain="v", valued="Co", optional=""):
-        match flag:
-            case "":
-                domains.append(value)
-            case "C":
-                file = value
-            case "o":
-                overrides.append(value)
+    file, overrides, _, domains = words(arguments, plain="v")
     return rebuild("newaliases", file, overrides, domains)
 
 

@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from postoffice.commands.common import Failed, ask, flags, name_and_domain, printable, run
+from postoffice.commands.common import Failed, ask, name_and_domain, printable, run, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,31 +27,15 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run("valias", _valias, arguments)
+    return run("valias", _valias, arguments, manual=__doc__)
 
 
 def _valias(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["--help"]:
-        # What stands at the top of this file is the manual.
-        print((__doc__ or "").strip())
-        return os.EX_OK
-    file: str | None = None
-    overrides: list[str] = []
-    words: list[str] = []
-    remove = False
-    for flag, value in flags(arguments, plain="d", valued="Co", optional=""):
-        match flag:
-            case "":
-                words.append(value)
-            case "C":
-                file = value
-            case "o":
-                overrides.append(value)
-            case "d":
-                remove = True
-    if not words or (remove and len(words) > 1):
+    file, overrides, given, subjects = words(arguments, plain="d")
+    remove = "d" in given
+    if not subjects or (remove and len(subjects) > 1):
         raise Failed("say DOMAIN, NAME@DOMAIN [TARGET...] or -d NAME@DOMAIN; --help says more", os.EX_USAGE)
-    subject, *targets = words
+    subject, *targets = subjects
     if not remove and not targets:
         return _show(file, overrides, subject)
     name, domain = name_and_domain(subject)

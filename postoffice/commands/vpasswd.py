@@ -18,7 +18,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from postoffice.commands.common import Failed, ask, flags, name_and_domain, printable, run
+from postoffice.commands.common import Failed, ask, name_and_domain, printable, run, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,40 +31,21 @@ _LONGEST = 4096
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run("vpasswd", _vpasswd, arguments)
+    return run("vpasswd", _vpasswd, arguments, manual=__doc__)
 
 
 def _vpasswd(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["--help"]:
-        # What stands at the top of this file is the manual.
-        print((__doc__ or "").strip())
-        return os.EX_OK
-    file: str | None = None
-    overrides: list[str] = []
-    words: list[str] = []
-    verbs: set[str] = set()
-    for flag, value in flags(
-        [word for word in arguments if word != "--stdin"], plain="adl", valued="Co", optional=""
-    ):
-        match flag:
-            case "":
-                words.append(value)
-            case "C":
-                file = value
-            case "o":
-                overrides.append(value)
-            case _:
-                verbs.add(flag)
-    if len(words) != 1 or len(verbs) > 1:
+    file, overrides, verbs, subjects = words([word for word in arguments if word != "--stdin"], plain="adl")
+    if len(subjects) != 1 or len(verbs) > 1:
         raise Failed(_USAGE, os.EX_USAGE)
     if "l" in verbs:
-        return _list(file, overrides, words[0])
-    user, domain = name_and_domain(words[0])
+        return _list(file, overrides, subjects[0])
+    user, domain = name_and_domain(subjects[0])
     request: dict[str, Any] = {"verb": "virtual", "domain": domain, "user": user}
     if "d" in verbs:
         request |= {"do": "remove-user"}
     else:
-        password = _given() if "--stdin" in arguments else _typed(words[0])
+        password = _given() if "--stdin" in arguments else _typed(subjects[0])
         request |= {"do": "set-password", "password": password, "new": "a" in verbs}
     for _ in ask(file, overrides, request):
         pass

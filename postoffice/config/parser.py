@@ -12,9 +12,9 @@ import re
 
 from attrs import frozen
 
-_PIECES = re.compile(r'"((?:[^"\\]|\\.)*)"|([^"#]+)|(#)|"')
+from postoffice.quoting import unquoted
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_ESCAPED = re.compile(r'\\(["\\])')
 _PLAIN = re.compile(r'[^\s#"](?:[^#"]*[^\s#"])?\Z')
 
 
@@ -114,20 +114,10 @@ def _unquote(line: str) -> tuple[str, bool, str] | None:
 
 
 def _value(text: str) -> str:
-    """Undo quoting and comments. Blanks at either end go unless they are quoted."""
-    text = text.strip()
-    done: list[str] = []
-    for piece in _PIECES.finditer(text):
-        quoted, plain, comment = piece.groups()
-        if comment is not None:
-            break
-        if plain is not None:
-            done.append(plain.rstrip() if text.startswith("#", piece.end()) else plain)
-        elif quoted is not None:
-            done.append(_ESCAPED.sub(r"\1", quoted))
-        else:
-            raise ValueError('a quote is not closed; end the value with "')
-    return "".join(done)
+    value = unquoted(text)
+    if value is None:
+        raise ValueError('a quote is not closed; end the value with "')
+    return value
 
 
 def quote(value: str) -> str:

@@ -256,8 +256,8 @@ class Imports(SynchronousTestCase):
         )
         self.assertEqual(foreign, set())
         self.assertEqual(ours, {
-            "postoffice", "postoffice.wire", "postoffice.commands", "postoffice.commands.common",
-            "postoffice.commands.mailq", "postoffice.commands.postoffice",
+            "postoffice", "postoffice.quoting", "postoffice.wire", "postoffice.commands",
+            "postoffice.commands.common", "postoffice.commands.mailq", "postoffice.commands.postoffice",
         })  # fmt: skip
         self.assertFalse(
             {"typing", "dataclasses", "argparse", "inspect", "asyncio", "logging"} & set(modules)

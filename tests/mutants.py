@@ -814,6 +814,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_helper_passwords.FitTests.test_C2_who_cannot_log_in_costs_the_same",
     ),
     Mutant(
+        "C2_work_of_one_kind",
+        "postoffice/delivery/helper/passwords.py",
+        "usable[crc32(name.encode()) % len(usable)]",
+        "usable[0]",
+        "tests.delivery.test_helper_passwords.ShadowTests.test_C2_the_work_is_of_all_kinds_there_are",
+    ),
+    Mutant(
         "C2_anothers_password",
         "postoffice/delivery/helper/passwords.py",
         "return bool(own) and right and not is_empty(password)",

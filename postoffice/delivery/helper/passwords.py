@@ -20,6 +20,7 @@ import pwd
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from zlib import crc32
 
 from postoffice.crypt import Secret, ShadowEntry, is_crypt, load_crypt, load_shadow, shadow_hashes
 from postoffice.delivery.helper.identity import Rules, leave_group
@@ -86,13 +87,15 @@ class Shadow:
     def hashes(self, name: str) -> tuple[str, str]:
         """The hash of an account that may log in, else empty; and one that nobody can log in by.
 
-        The latter is some account's, so that the work is of the kind it is for this machine's users. The same
-        is done for whoever is asked for.
+        The latter is some account's, the same for the same name, so that the work is of the kinds it is for
+        this machine's users. The same is done for whoever is asked for.
         """
-        anothers = next(filter(is_crypt, self._stored()), NOBODYS)
-        entry = self._find(name)
-        valid = entry is not None and is_crypt(entry.hash) and entry.is_valid(int(time.time()) // _DAY)
-        return entry.hash if entry is not None and valid and self._is_user(name) else "", anothers
+        usable = [*filter(is_crypt, self._stored())] or [NOBODYS]
+        anothers = usable[crc32(name.encode()) % len(usable)]
+        is_user = self._is_user(name)
+        entry = self._find(name) or ShadowEntry("")
+        valid = is_crypt(entry.hash) and entry.is_valid(int(time.time()) // _DAY)
+        return entry.hash if valid and is_user else "", anothers
 
     def _is_user(self, name: str) -> bool:
         try:

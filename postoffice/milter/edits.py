@@ -145,7 +145,7 @@ def edited_header(
             case InsertHeader(index=index):
                 slots.insert(_place(slots, index), _Slot(new))
             case ChangeHeader(index=index):
-                _change(slots, index, new, not value.strip())
+                _change(slots, index, new, not edit.value)
     return tuple(slot.field for slot in slots if not slot.gone), dropped
 
 

@@ -15,7 +15,7 @@ from itertools import count
 
 from postoffice.mail.reply import Reply
 from postoffice.server.link import Link
-from postoffice.smtp.events import Event, Quit
+from postoffice.smtp.events import Event, Mail, Quit
 
 # Seconds before a command is answered, and how many commands are.
 PAUSE = 30.0
@@ -46,12 +46,8 @@ async def linger(link: Link, reply: Reply, record: Record) -> None:
 
 
 async def refuse_all(link: Link, reply: Reply, most: int, record: Record) -> None:
-    """Give `reply` in place of the banner, and refuse at most so many commands (0: any number) after that.
-
-    The client may be idle for a tenth of the time only, as after a MAIL that was refused.
-    """
+    """Give `reply` in place of the banner, and refuse at most so many commands (0: any number) after that."""
     link.greet(reply, stay=True)
-    link.hurry(True)
     for number in count(1):
         event = await link.next_event()
         answer = BYE if isinstance(event, Quit) else TOO_MANY_ERRORS if number == most else REFUSED_ALL
@@ -59,3 +55,6 @@ async def refuse_all(link: Link, reply: Reply, most: int, record: Record) -> Non
         link.answer(answer)
         if link.engine.closing:
             return
+        if isinstance(event, Mail):
+            # As whenever it is refused.
+            link.hurry(True)

@@ -282,6 +282,9 @@ class Verdicts(FiltersCase):
         visit = self.visit()
         self.assertEqual(set(self.codes(self.say(visit, *["RSET"] * 40))), {"503"})
         self.door.office.clock.advance(31)
+        self.assertEqual(self.codes(self.say(visit, MAIL)), ["503"])
+        # From then on it has a tenth of the time, as others have.
+        self.door.office.clock.advance(31)
         self.assertTrue(visit.heard().startswith(b"421 4.4.2"))
         self.assertTrue(visit.closed)
 

@@ -176,7 +176,7 @@ class Bodies(SynchronousTestCase):
 
 
 NAMES = st.sampled_from([b"A", b"a", b"B", b"Received"])
-VALUES = st.sampled_from([b"", b"1", b"2", b"x\n\ty"])
+VALUES = st.sampled_from([b"", b" ", b"1", b"2", b"x\n\ty"])
 INDEXES = st.sampled_from([0, 1, 2, 3, 4, 9, 0xFFFFFFFF])
 EDITS = st.one_of(
     st.builds(AddHeader, NAMES, VALUES),

@@ -65,6 +65,7 @@ def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:
         rule.path,
         rule.host,
         rule.port,
+        rule.daemon_name,
         Offer(rule.version, rule.max_data, rule.ignore_denied_actions, denied),
         30.0 if rule.connect_timeout is None else rule.connect_timeout,
         REPLY if rule.timeout is None else rule.timeout,

@@ -245,6 +245,7 @@ class FilterRule:
     oversize_header: Literal["fail", "skip"] = "fail"
     lazy: bool = False
     deny: frozenset[str] = frozenset()
+    daemon_name: str = ""
 
 
 CHANGES = (
@@ -263,6 +264,12 @@ def _changes(text: str) -> frozenset[str]:
     return denied
 
 
+def _daemon_name(text: str) -> str:
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(f"{text!r} is no word")
+    return text
+
+
 _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "timeout": wait,
     "connect-timeout": wait,
@@ -276,6 +283,7 @@ _FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
     "oversize-header": choice("fail", "skip"),
     "lazy": flag,
     "deny": _changes,
+    "daemon-name": _daemon_name,
 }
 _PYTHON_CLASS = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)\Z").match
 _FILTER_OPTION = re.compile(r",(?=[a-z-]+=)")

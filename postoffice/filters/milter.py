@@ -19,7 +19,7 @@ from zope.interface import implementer
 from postoffice.filters.connection import Connection, connect_host, connect_tcp, connect_unix, is_address
 from postoffice.interfaces import Draught, IContent, IFilter, IFilterSession
 from postoffice.milter.edits import Edit
-from postoffice.milter.engine import MilterEngine
+from postoffice.milter.engine import Lookup, MilterEngine
 from postoffice.milter.facts import Facts
 from postoffice.milter.negotiation import Offer
 from postoffice.milter.packets import BODY, HEADER
@@ -40,13 +40,15 @@ _BATCH = 65536
 class MilterSettings:
     """How a milter is reached and what it may do; times in seconds.
 
-    `path` is that of a unix socket, else `host` and `port` are where it listens. `oversized` is what happens
-    to a letter with a field that fits into no packet: the filter fails, or does not see the field.
+    `path` is that of a unix socket, else `host` and `port` are where it listens. `daemon_name` is what the
+    macro of this name says in the place of our host name, for filters that decide by it. `oversized` is what
+    happens to a letter with a field that fits into no packet: the filter fails, or does not see the field.
     """
 
     path: str = ""
     host: str = ""
     port: int = 0
+    daemon_name: str = ""
     offer: Offer = USUAL
     connect_timeout: float = 30.0
     reply_timeout: float = REPLY
@@ -150,19 +152,19 @@ class MilterSession:
         return verdict
 
     def client(self, facts: Facts) -> Awaitable[Verdict]:
-        return self._short(lambda: self._engine.connect(*facts.peer, facts.value))
+        return self._short(lambda: self._engine.connect(*facts.peer, self._macros(facts)))
 
     def helo(self, facts: Facts) -> Awaitable[Verdict]:
-        return self._short(lambda: self._engine.helo(facts.greeting or "", facts.value))
+        return self._short(lambda: self._engine.helo(facts.greeting or "", self._macros(facts)))
 
     def sender(self, facts: Facts) -> Awaitable[Verdict]:
-        return self._short(lambda: self._engine.mail(list(facts.arguments), facts.value))
+        return self._short(lambda: self._engine.mail(list(facts.arguments), self._macros(facts)))
 
     def recipient(self, facts: Facts) -> Awaitable[Verdict]:
-        return self._short(lambda: self._engine.rcpt(list(facts.arguments), facts.value))
+        return self._short(lambda: self._engine.rcpt(list(facts.arguments), self._macros(facts)))
 
     def data(self, facts: Facts) -> Awaitable[Verdict]:
-        return self._short(lambda: self._engine.data(facts.value))
+        return self._short(lambda: self._engine.data(self._macros(facts)))
 
     def unknown(self, facts: Facts, line: bytes) -> Awaitable[Verdict]:
         return self._short(lambda: self._engine.unknown(line))
@@ -185,11 +187,11 @@ class MilterSession:
                 verdict = await self._say(engine.header(field), patience)
                 if type(verdict) is not Continue:
                     return verdict
-            verdict = await self._say(engine.end_of_header(facts.value), patience)
+            verdict = await self._say(engine.end_of_header(self._macros(facts)), patience)
             if type(verdict) is Continue:
                 verdict = await self._body(draught.body, patience)
             if type(verdict) is Continue:
-                verdict = await self._say(engine.end_of_message(facts.value), patience)
+                verdict = await self._say(engine.end_of_message(self._macros(facts)), patience)
             return verdict
         finally:
             self._until = 0.0
@@ -242,6 +244,10 @@ class MilterSession:
             room.callback(None)
 
     # Inside.
+
+    def _macros(self, facts: Facts) -> Lookup:
+        own = self._milter.settings.daemon_name
+        return (lambda name: own if name == "daemon_name" else facts.value(name)) if own else facts.value
 
     async def _short(self, command: Callable[[], bytes]) -> Verdict:
         """One event, which the filter may have no interest in."""

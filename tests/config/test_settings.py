@@ -225,6 +225,9 @@ class Values(SynchronousTestCase):
                 "filter=/x,deny=change-body+quarantine": (
                     FilterRule("/x", deny=frozenset({"change-body", "quarantine"})),
                 ),
+                "filter=/x,when=submit,daemon-name=ORIGINATING": (
+                    FilterRule("/x", when="submit", daemon_name="ORIGINATING"),
+                ),
                 "route=example.org:mx.example:26": ("example.org:mx.example:26",),
                 "bare-newline=reject": "reject",
             }
@@ -256,6 +259,8 @@ class Errors(SynchronousTestCase):
             "relay=maybe",
             "workers=0",
             "filter=/x,deny=everything",
+            "filter=/x,daemon-name=",
+            "filter=/x,daemon-name=a b",
             "filter=/x,deny=add-headers+change-headers+change-body+add-recipients+remove-recipients+quarantine",
             "listen=0",
             "listen=65536",

@@ -125,6 +125,13 @@ class Conversation(DriverCase):
         self.assertTrue(any(b"DC" in write and b"client.example\x004" in write for write in writes))
         self.assertEqual(len(writes), 6)
 
+    def test_the_name_of_the_daemon_may_be_another_for_it(self) -> None:
+        for settings, told in (({}, b"mx.example.org"), ({"daemon_name": "ORIGINATING"}, b"ORIGINATING")):
+            self.begun("C", **settings)
+            (macros,) = self.filter.data(b"D")
+            self.assertIn(b"{daemon_name}\0%b\0" % told, macros)
+            self.assertIn(b"j\0mx.example.org\0", macros)
+
     def test_two_letters_on_one_connection(self) -> None:
         session = self.begun()
         self.now(self.content(session))

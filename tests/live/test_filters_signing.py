@@ -64,6 +64,13 @@ class Signing(FilterCase):
             signed = self.passes(office, content)
             self.assertEqual(verified(crlf(signed), self.key), [True], f"{name}: {signed[:2000]!r}")
 
+    def test_who_is_signed_for_by_the_name_of_the_daemon(self) -> None:
+        lines = ["MTA ORIGINATING"]
+        signer = self.kept(OpenDkim(self.place("sign"), self.key, internal="192.0.2.1", lines=lines))
+        named = self.filtered(f"{signer.address},daemon-name=ORIGINATING", name="named")
+        self.assertIn(b"DKIM-Signature", names(self.passes(named, letter())))
+        self.assertNotIn(b"DKIM-Signature", names(self.passes(self.filtered(signer), letter())))
+
     def test_an_old_version_of_the_protocol(self) -> None:
         signer = self.kept(OpenDkim(self.place("sign"), self.key))
         office = self.filtered(f"{signer.address},version=2")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -48,21 +50,31 @@ class Case(PrivilegedCase):
 
     def answer(self, office: Postoffice, name: str, password: str = PASSWORD) -> bytes:
         """What AUTH is answered."""
-        with Wire(office.port) as wire:
-            wire.reply()
-            return wire.ask(plain(name, password).rstrip())[:9]
+        (answer,) = self.answers(office, [(name, password)])
+        return answer
+
+    def answers(self, office: Postoffice, attempts: Sequence[tuple[str, str]]) -> list[bytes]:
+        """What each AUTH of several clients at the same time is answered."""
+        with ExitStack() as stack:
+            wires = [stack.enter_context(Wire(office.port)) for _ in attempts]
+            for wire, (name, password) in zip(wires, attempts, strict=True):
+                wire.reply()
+                wire.send(plain(name, password))
+            return [wire.reply()[:9] for wire in wires]
 
 
 class SystemLogIns(Case):
     def check(self, office: Postoffice) -> None:
-        for name in ("ann", "bob", "ANN"):
-            self.assertEqual(self.answer(office, name), b"235 2.7.0", name)
-        for name in ("root", "daemon", "locked", "expired", "stale", "empty", "no-such-user"):
-            self.assertEqual(self.answer(office, name), b"535 5.7.8", name)
-        for name in ("ann", "no-such-user", "root"):
-            self.assertEqual(self.answer(office, name, "battery staple"), b"535 5.7.8", name + office.log())
-        for name in ("ann", "empty"):
-            self.assertEqual(self.answer(office, name, ""), b"535 5.7.8", name)
+        right = [(name, PASSWORD) for name in ("ann", "bob", "ANN")]
+        others = ("root", "daemon", "locked", "expired", "stale", "empty", "no-such-user")
+        wrong = [
+            *((name, PASSWORD) for name in others),
+            *((name, "battery staple") for name in ("ann", "no-such-user", "root")),
+            *((name, "") for name in ("ann", "empty")),
+        ]
+        answers = dict(zip([*right, *wrong], self.answers(office, [*right, *wrong]), strict=True))
+        wanted = dict.fromkeys(right, b"235 2.7.0") | dict.fromkeys(wrong, b"535 5.7.8")
+        self.assertEqual(answers, wanted, office.log()[-4000:])
         self.assertNotIn(PASSWORD, office.log())
         self.assertNotIn("Traceback", office.log())
 
@@ -80,9 +92,8 @@ class SystemLogIns(Case):
 
     def test_by_a_unit(self) -> None:
         office = self.started("auth=passwd,pam", office=UnitOffice)
-        for name, password in (("ann", PASSWORD), ("no-such-user", PASSWORD), ("ann", "battery staple")):
-            right = (name, password) == ("ann", PASSWORD)
-            self.assertEqual(self.answer(office, name, password), b"235 2.7.0" if right else b"535 5.7.8")
+        attempts = [("ann", PASSWORD), ("no-such-user", PASSWORD), ("ann", "battery staple")]
+        self.assertEqual(self.answers(office, attempts), [b"235 2.7.0", b"535 5.7.8", b"535 5.7.8"])
 
 
 class Crashes(Case):
@@ -98,6 +109,8 @@ class Crashes(Case):
         office = self.started("auth=passwd")
         supervisor, helper = self.helpers(office)
         os.kill(helper, signal.SIGKILL)
+        # Or it takes a request with it.
+        self.eventually("it is gone", partial(has_ended, helper), office)
         self.assertEqual(self.answer(office, "ann"), b"235 2.7.0")
         self.assertNotEqual(children_of(supervisor), [helper])
 

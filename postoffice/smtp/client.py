@@ -17,12 +17,9 @@ anything that is no SMTP postpone the recipients about which nothing is settled,
 
 With PIPELINING (RFC 2920) the commands of a transaction go out in groups of at most `GROUP`, DATA in the
 last; where all recipients were refused and DATA is answered 354 all the same, the engine sends the lone dot.
-Where DSN (RFC 3461) is offered, what was asked for about reports is passed on. LIMITS (RFC 9422) are kept:
-recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the session is not `reusable`. SIZE
-(RFC 1870) is declared where offered; a letter larger than the host takes fails without being tried, and so
-does one that needs SMTPUTF8 (RFC 6531 section 3.2) at a host without. One with 8-bit content goes to a host
-without 8BITMIME (RFC 6152) as it is: nearly all of them pass it on unharmed, while a conversion would break
-signatures and a refusal would lose the letter.
+LIMITS (RFC 9422) are kept: recipients above RCPTMAX are postponed unasked, and behind MAILMAX letters the
+session is not `reusable`. What the other extensions of the host make of a letter is in
+`postoffice.smtp.offers`.
 
 With `lmtp` the host is asked for local delivery (RFC 2033): it is greeted by LHLO alone, and behind the
 content it answers for each recipient it had accepted, in their order.
@@ -32,20 +29,18 @@ Errors: none but `AssertionError`, when methods are called out of turn.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from attrs import define, field
-
-from postoffice.mail.address import path
-from postoffice.mail.envelope import Envelope, ReportRequest
-from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed, outcome_of
+from postoffice.mail.envelope import Envelope
+from postoffice.mail.outcome import Delivered, Postponed, outcome_of
 from postoffice.mail.reply import Reply, printable
 from postoffice.smtp.answers import Answer, AnswerBuffer, Nonsense
 from postoffice.smtp.client_events import Broken, Event, Finished, Proceed, Ready
 from postoffice.smtp.encoding import Encoder
+from postoffice.smtp.offers import Offers
+from postoffice.smtp.transaction import Transaction, plan
 
 GROUP = 100
 """The most commands that are sent before the answers to them are read."""
@@ -54,48 +49,18 @@ Awaited = Literal[
     "greeting", "EHLO", "HELO", "RSET", "MAIL", "RCPT", "DATA", "content", "end of data", "QUIT", ""
 ]
 
-TOO_LARGE = (3, 4)
 NONSENSE = (5, 0)
-NOT_INTERNATIONAL = Reply(
-    550, (6, 7), "the host takes no internationalized mail (SMTPUTF8), and this is such"
-)
-
 _NO_QUIT = frozenset(("DATA", "end of data", "QUIT"))
-_EXTENSION = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?: +(.*))?\Z")
-_LIMIT = re.compile(r"(RCPTMAX|MAILMAX)=([0-9]{1,6})\Z", re.ASCII | re.IGNORECASE)
-_SIZE = re.compile(r"[0-9]{1,20}\Z", re.ASCII)
-
-
-@define
-class _Transaction:
-    """What is under way. `paths` holds each recipient as it is written, None for one that is not.
-
-    `wishes` are the parameters of each RCPT, empty where none has any.
-    """
-
-    mail: bytes
-    paths: list[bytes | None]
-    outcomes: list[Outcome | None]
-    wishes: list[bytes]
-    next: int = 0
-    mail_sent: bool = False
-    data_sent: bool = False
-    mail_taken: bool = False
-    asked: deque[int] = field(factory=deque)
-    accepted: list[int] = field(factory=list)
-    untouched: bool = True
 
 
 class ClientEngine:
     """One session with one host.
 
-    `name` is what we call ourselves, `where` names the host in outcomes. `extensions` are those the host
-    offers, by upper-case keyword, with their parameters as text.
+    `name` is what we call ourselves, `where` names the host in outcomes, and `offers` is what it offers.
     """
 
     def __init__(self, name: str, where: str = "", lmtp: bool = False) -> None:
-        self.extensions: dict[str, str] = {}
-        self._limits: dict[str, int] = {}
+        self.offers = Offers()
         self._name = name.encode("ascii", "replace")
         self._where = where
         self._lmtp = lmtp
@@ -104,7 +69,7 @@ class ClientEngine:
         self._out: list[bytes] = []
         self._pending: deque[Awaited] = deque(["greeting"])
         self._encoder: Encoder | None = None
-        self._transaction: _Transaction | None = None
+        self._transaction: Transaction | None = None
         self._left_over = False
         self._greeted = False
         self._broken = False
@@ -126,7 +91,7 @@ class ClientEngine:
             self._greeted
             and not self._broken
             and not under_way
-            and (not self._limits or self._mails < self._limits.get("MAILMAX", self._mails + 1))
+            and (not self.offers.most_letters or self._mails < self.offers.most_letters)
         )
 
     def receive(self, data: bytes) -> None:
@@ -160,33 +125,13 @@ class ClientEngine:
     def begin(self, envelope: Envelope, size: int) -> bytes:
         """Start a transaction for a letter of `size` octets. Only while `reusable`."""
         assert self.reusable, "begin() out of turn"
-        wide = envelope.smtputf8 and "SMTPUTF8" in self.extensions
-        sender = _path(path(envelope.sender), wide)
-        recipients = [_path(path(recipient), wide) for recipient in envelope.recipients]
-        refusal = self._refusal(sender, size, envelope.smtputf8)
-        outcomes: list[Outcome | None] = [
-            refusal or (None if recipient else Failed(_unwritable("recipient"))) for recipient in recipients
-        ]
-        most = self._limits.get("RCPTMAX", 0) if self._limits else 0
-        if most and len(recipients) > most:
-            self._put_off(recipients, outcomes, most)
+        transaction = plan(envelope, size, self.offers, self._where)
         self._mails += 1
-        if sender is None or all(outcomes):
-            self._events.append(Finished(tuple(outcome for outcome in outcomes if outcome)))
+        if all(transaction.outcomes):
+            self._events.append(Finished(transaction.settled()))
             return b""
-        parameters = b" SIZE=%d" % size if "SIZE" in self.extensions else b""
-        if envelope.body == "8BITMIME" and "8BITMIME" in self.extensions:
-            parameters += b" BODY=8BITMIME"
-        if wide:
-            parameters += b" SMTPUTF8"
-        wishes: list[bytes] = []
-        if "DSN" in self.extensions:
-            parameters += _returning(envelope)
-            if envelope.requests:
-                wishes = [_notifying(envelope.requests.get(one), wide) for one in envelope.recipients]
-        mail = b"MAIL FROM:%b%b\r\n" % (sender, parameters)
-        self._transaction = _Transaction(mail, recipients, outcomes, wishes)
-        self._send_group(self._transaction)
+        self._transaction = transaction
+        self._send_group(transaction)
         return self.outgoing()
 
     def content(self, piece: bytes) -> bytes:
@@ -217,32 +162,13 @@ class ClientEngine:
         if not self._broken:
             self._break(reply, "" if ours else self._where)
 
-    def _put_off(self, recipients: list[bytes | None], outcomes: list[Outcome | None], most: int) -> None:
-        """Leave out the recipients that are more than the host takes at once."""
-        reply = Reply(452, (5, 3), f"the host takes at most {most} recipients at once")
-        for at in range(most, len(recipients)):
-            recipients[at] = None
-            outcomes[at] = outcomes[at] or Postponed(reply, self._where)
-
-    def _refusal(self, sender: bytes | None, size: int, international: bool) -> Outcome | None:
-        """Why a letter cannot go to this host at all."""
-        if international and "SMTPUTF8" not in self.extensions:
-            return Failed(NOT_INTERNATIONAL, self._where)
-        if sender is None:
-            return Failed(_unwritable("sender"))
-        limit = self.extensions.get("SIZE", "")
-        if _SIZE.match(limit) and 0 < int(limit) < size:
-            text = f"the letter has {size} octets, the host takes at most {int(limit)}"
-            return Failed(Reply(552, TOO_LARGE, text), self._where)
-        return None
-
     def _send(self, command: Awaited, line: bytes) -> None:
         self._pending.append(command)
         self._out.append(line)
 
-    def _send_group(self, transaction: _Transaction) -> None:
+    def _send_group(self, transaction: Transaction) -> None:
         """Send as many of the commands that are left as may be; end the transaction where none is."""
-        room = GROUP if "PIPELINING" in self.extensions else 1
+        room = GROUP if "PIPELINING" in self.offers else 1
         if self._left_over and not transaction.mail_sent:
             self._send("RSET", b"RSET\r\n")
             if room == 1:
@@ -303,12 +229,7 @@ class ClientEngine:
             self._send("HELO", b"HELO %b\r\n" % self._name)
             return
         if answer.code < 300:
-            for line in answer.lines[1:]:
-                if found := _EXTENSION.match(line):
-                    self.extensions[found[1].upper()] = printable(found[2] or "")
-            for word in self.extensions.get("LIMITS", "").split():
-                if (limit := _LIMIT.match(word)) and int(limit[2]):
-                    self._limits[limit[1].upper()] = int(limit[2])
+            self.offers = Offers(answer.lines[1:])
         self._on_helo(answer)
 
     def _on_helo(self, answer: Answer) -> None:
@@ -330,7 +251,7 @@ class ClientEngine:
         if answer.code < 300:
             transaction.mail_taken = self._left_over = True
         else:
-            self._settle(outcome_of(answer.reply(), self._where))
+            transaction.settle(outcome_of(answer.reply(), self._where))
 
     def _on_rcpt(self, answer: Answer) -> None:
         transaction = self._current()
@@ -352,7 +273,7 @@ class ClientEngine:
         if answer.code < 300:
             self._break(_unexpected(answer, "DATA"))
         elif answer.code != 354:
-            self._settle(Postponed(answer.reply(), self._where))
+            transaction.settle(Postponed(answer.reply(), self._where))
         elif self._lmtp and not transaction.accepted:
             # Behind the end there would be no answer at all.
             self._break(_unexpected(answer, "DATA"))
@@ -363,37 +284,28 @@ class ClientEngine:
             self._send("end of data", b".\r\n")
 
     def _on_end_of_data(self, answer: Answer) -> None:
+        transaction = self._current()
+        accepted = transaction.accepted
         self._left_over = False
-        if self._lmtp and (accepted := self._current().accepted):
-            at = accepted.pop(0)
-            self._current().outcomes[at] = outcome_of(answer.reply(), self._where)
-            if not accepted:
-                self._finish(self._current())
-            return
-        if self._current().accepted:
+        if self._lmtp and accepted:
+            transaction.outcomes[accepted.pop(0)] = outcome_of(answer.reply(), self._where)
+            if accepted:
+                return
+        elif accepted:
             outcome = outcome_of(answer.reply(), self._where)
-            if type(outcome) is Delivered and "DSN" in self.extensions:
+            if type(outcome) is Delivered and "DSN" in self.offers:
                 outcome = Delivered(outcome.reply, outcome.where, answers=True)
-            self._settle(outcome)
-        self._finish(self._current())
+            transaction.settle(outcome)
+        self._finish(transaction)
 
-    def _current(self) -> _Transaction:
+    def _current(self) -> Transaction:
         assert self._transaction is not None
         return self._transaction
 
-    def _settle(self, outcome: Outcome) -> None:
-        """Give the outcome to all recipients that have none yet."""
-        outcomes = self._current().outcomes
-        for at, known in enumerate(outcomes):
-            if known is None:
-                outcomes[at] = outcome
-
-    def _finish(self, transaction: _Transaction) -> None:
+    def _finish(self, transaction: Transaction) -> None:
         """The transaction is over; every recipient has an outcome."""
-        outcomes = tuple(outcome for outcome in transaction.outcomes if outcome is not None)
-        assert len(outcomes) == len(transaction.outcomes)
         self._transaction = None
-        self._events.append(Finished(outcomes, transaction.untouched))
+        self._events.append(Finished(transaction.settled(), transaction.untouched))
 
     def _break(self, reply: Reply, where: str | None = None) -> None:
         """End the session, and the transaction under way."""
@@ -401,7 +313,7 @@ class ClientEngine:
         self._buffer = AnswerBuffer()
         self._out.clear()
         if self._transaction is not None:
-            self._settle(Postponed(reply, self._where if where is None else where))
+            self._transaction.settle(Postponed(reply, self._where if where is None else where))
             self._finish(self._transaction)
         self._events.append(Broken(reply))
 
@@ -417,30 +329,6 @@ _HANDLERS: dict[str, Callable[[ClientEngine, Answer], None]] = {
     "end of data": ClientEngine._on_end_of_data,
 }
 """What a reply means, by what it answers."""
-
-
-def _path(text: str, wide: bool) -> bytes | None:
-    """A path as it is written, None where it has characters that no command can carry."""
-    return text.encode("utf-8") if text.isprintable() and (wide or text.isascii()) else None
-
-
-def _returning(envelope: Envelope) -> bytes:
-    """What was asked for about reports, as parameters of MAIL."""
-    ret = f" RET={envelope.ret}" if envelope.ret else ""
-    return (f"{ret} ENVID={envelope.envid}" if envelope.envid else ret).encode("ascii")
-
-
-def _notifying(request: ReportRequest | None, wide: bool) -> bytes:
-    """What was asked for about reports, as parameters of RCPT."""
-    if request is None:
-        return b""
-    notify = f" NOTIFY={request.notify}" if request.notify else ""
-    orcpt = f" ORCPT={request.orcpt}" if request.orcpt and (wide or request.orcpt.isascii()) else ""
-    return (notify + orcpt).encode("utf-8")
-
-
-def _unwritable(whose: str) -> Reply:
-    return Reply(553, (6, 7), f"the {whose}'s address cannot be written in plain SMTP")
 
 
 def _unexpected(answer: Answer, awaited: Awaited) -> Reply:

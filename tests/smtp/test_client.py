@@ -97,7 +97,7 @@ class GreetingTests(EngineTests):
         self.assertEqual(talk.hear(EHLO), b"")
         self.assertEqual(talk.events, [Ready()])
         self.assertEqual(
-            talk.engine.extensions,
+            talk.engine.offers.extensions,
             {"PIPELINING": "", "SIZE": "1000", "8BITMIME": "", "ENHANCEDSTATUSCODES": ""},
         )
         self.assertTrue(talk.engine.reusable)
@@ -107,7 +107,7 @@ class GreetingTests(EngineTests):
         talk.hear(b"220 old\r\n")
         self.assertEqual(talk.hear(b"502 what?\r\n"), b"HELO me.test\r\n")
         self.assertEqual(talk.hear(b"250 old\r\n"), b"")
-        self.assertEqual((talk.events, talk.engine.extensions), ([Ready()], {}))
+        self.assertEqual((talk.events, talk.engine.offers.extensions), ([Ready()], {}))
 
     def test_helo_refused_too(self) -> None:
         talk = Talk()
@@ -140,7 +140,7 @@ class GreetingTests(EngineTests):
 
     def test_odd_extensions_are_left_out(self) -> None:
         talk = Talk().greet(b"250-x\r\n250-=\xff\r\n250-AUTH PLAIN LOGIN\r\n250-AUTH=PLAIN\r\n250 SIZE\r\n")
-        self.assertEqual(talk.engine.extensions, {"AUTH": "PLAIN LOGIN", "SIZE": ""})
+        self.assertEqual(talk.engine.offers.extensions, {"AUTH": "PLAIN LOGIN", "SIZE": ""})
 
     def test_lost(self) -> None:
         talk = Talk()

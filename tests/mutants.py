@@ -489,6 +489,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.policy.test_lists.Broken.test_A10_answers_that_are_none",
     ),
     Mutant(
+        "A10_a_dead_list_is_asked_for_everybody",
+        "postoffice/policy/lists.py",
+        "            if now < self._again[zone]:",
+        "            if now < 0:",
+        "tests.policy.test_lists.Dead.test_it_is_asked_for_one_client_a_minute",
+    ),
+    Mutant(
         "C1_claimed_names_are_trusted",
         "postoffice/policy/client.py",
         'trusted = ip in settings.trusted or (name or "").lower()',

@@ -146,7 +146,7 @@ def policy_of(
         forbidden=settings.forbidden,
     )
     resolver = parts.resolver
-    lists = Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning)
+    lists = Lists(settings.dnsbl, settings.dnswl, resolver, parts.journal.warning, parts.reactor.seconds)
     judges = Judges(
         Clients(clients, parts.addresses, resolver, parts.access),
         Senders(SenderSettings(settings.verify_from, settings.nodaemon), directory, resolver),

@@ -5,18 +5,24 @@ session begins, so that the answers are there, in the resolver's memory, when th
 within 127.0.0.0/8 count, and not those with which lists say that they do not answer us (127.255.255.0/24).
 
 When things fail: a list that gives no answer lists nobody, and so does one that lists 127.0.0.1, which no
-working list does. RFC 5782.
+working list does. One that has failed `FAILURES` times in a row is asked once in `REST` seconds until it
+answers again: its clients would all wait for it, and their questions fill the resolver. RFC 5782.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, ip_address
 
+from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from postoffice.interfaces import IResolver, ResolverFailure
 from postoffice.mail.reply import Refusal, Reply, printable
+
+FAILURES = 10
+REST = 60.0
 
 List = tuple[str, str]
 """A zone, and the address a record must have to count; with an empty one all count."""
@@ -28,7 +34,10 @@ _LONGEST = 200
 
 
 class Lists:
-    """The lists of the options `dnsbl` (`blocks`) and `dnswl` (`welcomes`); `warn` hears of broken ones."""
+    """The lists of the options `dnsbl` (`blocks`) and `dnswl` (`welcomes`); `warn` hears of broken ones.
+
+    `seconds` tells the time.
+    """
 
     def __init__(
         self,
@@ -36,20 +45,25 @@ class Lists:
         welcomes: Sequence[List],
         resolver: IResolver,
         warn: Callable[[str], None],
+        seconds: Callable[[], float],
     ) -> None:
         self._blocks = tuple(blocks)
         self._welcomes = tuple(welcomes)
         self._resolver = resolver
         self._warn = warn
+        self._seconds = seconds
         self._broken: set[str] = set()
+        # How often each zone failed since it last answered, and when one that rests is asked again.
+        self._failures: Counter[str] = Counter()
+        self._again: dict[str, float] = {}
 
     def begin(self, ip: str) -> None:
         """Have all lists asked about a client."""
         if self._blocks or self._welcomes:
             name = reversed_name(ip)
             for zone in {zone for zone, _ in (*self._blocks, *self._welcomes)}:
-                self._resolver.listing(f"{name}.{zone}").addErrback(_later)
-                self._resolver.listing(f"{_PROBE}.{zone}").addErrback(_later)
+                self._ask(name, zone).addErrback(_later)
+                self._ask(_PROBE, zone).addErrback(_later)
 
     async def check(self, ip: str) -> None:
         """Errors: `Refusal` for a client that a blocking list has, with the list's name and its words."""
@@ -68,10 +82,10 @@ class Lists:
 
     async def _listed(self, ip: str, zone: str, code: str) -> bool:
         try:
-            found = await self._resolver.listing(f"{reversed_name(ip)}.{zone}")
+            found = await self._ask(reversed_name(ip), zone)
             if not any(counts(each, code) for each in found):
                 return False
-            broken = any(counts(each, "") for each in await self._resolver.listing(f"{_PROBE}.{zone}"))
+            broken = any(counts(each, "") for each in await self._ask(_PROBE, zone))
         except ResolverFailure:
             return False
         if not broken:
@@ -80,6 +94,30 @@ class Lists:
             self._broken.add(zone)
             self._warn(f"the DNS list {zone} lists even 127.0.0.1; it does not count until it is mended")
         return not broken
+
+    def _ask(self, name: str, zone: str) -> Deferred[tuple[str, ...]]:
+        """The records of a name in a list. Errors: `ResolverFailure`, at once while the list rests."""
+        if self._failures[zone] >= FAILURES:
+            now = self._seconds()
+            if now < self._again[zone]:
+                return fail(ResolverFailure(f"the DNS list {zone} does not answer"))
+            # This one asks for all.
+            self._again[zone] = now + REST
+        asked = self._resolver.listing(f"{name}.{zone}")
+        return asked.addCallbacks(self._answered, self._unanswered, callbackArgs=(zone,), errbackArgs=(zone,))
+
+    def _answered(self, found: tuple[str, ...], zone: str) -> tuple[str, ...]:
+        if self._failures.pop(zone, 0) >= FAILURES:
+            self._warn(f"the DNS list {zone} answers again")
+        return found
+
+    def _unanswered(self, failure: Failure, zone: str) -> Failure:
+        if failure.check(ResolverFailure):
+            self._failures[zone] += 1
+            if self._failures[zone] == FAILURES:
+                self._again[zone] = self._seconds() + REST
+                self._warn(f"the DNS list {zone} does not answer; it lists nobody until it does")
+        return failure
 
     async def _text(self, name: str) -> str:
         try:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.reply import Refusal
-from postoffice.policy.lists import List, Lists, reversed_name
+from postoffice.policy.lists import FAILURES, REST, List, Lists, reversed_name
 from tests.doubles import StaticResolver
 
 IP = "192.0.2.9"
@@ -19,6 +20,7 @@ PROBE = "1.0.0.127.list.example"
 class Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.warnings: list[str] = []
+        self.clock = Clock()
 
     def make(
         self,
@@ -29,7 +31,10 @@ class Case(SynchronousTestCase):
         failing: Sequence[str] = (),
     ) -> Lists:
         self.resolver = StaticResolver(listed=listed, texts=texts, failing=failing)
-        return Lists(blocks or [("list.example", "")], welcomes, self.resolver, self.warnings.append)
+        return self.lists_of(blocks or [("list.example", "")], welcomes)
+
+    def lists_of(self, blocks: Sequence[List], welcomes: Sequence[List]) -> Lists:
+        return Lists(blocks, welcomes, self.resolver, self.warnings.append, self.clock.seconds)
 
     def checked(self, lists: Lists, ip: str = IP) -> str:
         """Empty, or the refusal."""
@@ -111,6 +116,59 @@ class Broken(Case):
         self.assertIn("two.example", self.checked(lists))
 
 
+class Dead(Case):
+    """A list that does not answer any more, for clients who come one after the other."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clients = [f"198.51.100.{number}" for number in range(1, FAILURES + 4)]
+        self.names = [f"{reversed_name(ip)}.list.example" for ip in self.clients]
+
+    def come(self, lists: Lists, *clients: str) -> list[str]:
+        """What is asked about each of them."""
+        before = len(self.resolver.asked)
+        for ip in clients:
+            self.assertEqual(self.checked(lists, ip), "")
+        return [name for _, name in self.resolver.asked[before:]]
+
+    def test_it_is_asked_for_one_client_a_minute(self) -> None:
+        lists = self.make({}, failing=self.names)
+        self.assertEqual(self.come(lists, *self.clients), self.names[:FAILURES])
+        self.assertEqual(
+            self.warnings, ["the DNS list list.example does not answer; it lists nobody until it does"]
+        )
+        lists.begin(IP)
+        self.clock.advance(REST - 0.1)
+        self.assertEqual(self.come(lists, *self.clients), [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.come(lists, *self.clients), self.names[:1])
+        self.clock.advance(REST)
+        self.assertEqual(self.come(lists, *self.clients), self.names[:1])
+        self.assertEqual(len(self.warnings), 1)
+
+    def test_it_counts_again_with_its_first_answer(self) -> None:
+        lists = self.make({NAME: ["127.0.0.2"]}, failing=self.names)
+        self.come(lists, *self.clients)
+        self.assertEqual(self.checked(lists), "")
+        self.clock.advance(REST)
+        self.assertIn("is listed at list.example", self.checked(lists))
+        self.assertIn("is listed at list.example", self.checked(lists))
+        self.assertEqual(self.warnings[1:], ["the DNS list list.example answers again"])
+
+    def test_failures_between_answers_are_none(self) -> None:
+        lists = self.make({}, failing=self.names)
+        for _ in range(3):
+            self.come(lists, *self.clients[: FAILURES - 1])
+            self.come(lists, IP)
+        self.assertEqual(self.warnings, [])
+
+    def test_other_lists_are_asked(self) -> None:
+        listed = {"9.2.0.192.two.example": ["127.0.0.2"]}
+        lists = self.make(listed, ("list.example", ""), ("two.example", ""), failing=self.names)
+        self.come(lists, *self.clients)
+        self.assertIn("two.example", self.checked(lists))
+
+
 class Asking(Case):
     def test_in_advance(self) -> None:
         lists = self.make({}, ("list.example", ""), welcomes=[("good.example", "")], failing=[NAME])
@@ -121,8 +179,8 @@ class Asking(Case):
         )
 
     def test_nothing_without_lists(self) -> None:
-        resolver = StaticResolver()
-        lists = Lists((), (), resolver, self.warnings.append)
+        self.resolver = StaticResolver()
+        lists = self.lists_of((), ())
         lists.begin(IP)
         self.assertEqual(self.checked(lists), "")
-        self.assertEqual(resolver.asked, [])
+        self.assertEqual(self.resolver.asked, [])

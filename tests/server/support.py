@@ -139,7 +139,7 @@ class Door:
     ) -> Policy:
         """A policy with these settings; senders and recipients elsewhere are not looked up unless told so."""
         own, dns = self.doorkeeper.own_addresses, resolver or self.resolver
-        lists = Lists(dnsbl, dnswl, dns, self.office.journal.warning)
+        lists = Lists(dnsbl, dnswl, dns, self.office.journal.warning, self.office.clock.seconds)
         judges = Judges(
             Clients(ClientSettings("mx.example.org", **settings), own, dns, self.access),
             Senders(senders, Directory(), dns),

@@ -217,7 +217,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "C1_xclient_for_all",
-        "postoffice/server/session.py",
+        "postoffice/server/commands.py",
         "        if self._believed:\n",
         "        if True:\n",
         "tests.server.test_proxied.Believed.test_it_is_announced_to_whom_it_is_for",
@@ -259,8 +259,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "B1_the_session_remembers",
-        "postoffice/server/session.py",
-        "self.client = self.met = evolve(self.met, tls=tls)",
+        "postoffice/server/commands.py",
+        "self.client = self._met = evolve(self._met, tls=tls)",
         "self.client = evolve(self.client, tls=tls)",
         "tests.server.test_tls.Forgetting.test_B1_the_greeting_is_forgotten",
     ),
@@ -1004,8 +1004,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "C5_any_sender",
-        "postoffice/server/session.py",
-        "if self.client.login is not None and not self.settings.auth_any_sender:",
+        "postoffice/server/commands.py",
+        "if self.client.login is not None and not self._settings.auth_any_sender:",
         "if False:",
         "tests.server.test_login.Allowed.test_C5_only_their_own_senders",
     ),

@@ -22,6 +22,7 @@ from twisted.internet.protocol import Factory, Protocol
 from postoffice.interfaces import IDirectory, IEncryption, IFilters, IPolicy
 from postoffice.mail.client import Client, is_loopback, network_of, plain_ip
 from postoffice.mail.reply import Reply
+from postoffice.server.commands import Commands
 from postoffice.server.intake import Intake
 from postoffice.server.link import Link, Pace
 from postoffice.server.portal import Authenticator
@@ -99,17 +100,17 @@ class Doorkeeper:
         self.sessions.add(session)
         self._from[network_of(session.client.ip)] += 1
 
-    def rename(self, session: Session, client: Client) -> Reply | None:
-        """A session turns out to be for another client: None to let that in, else what it is told."""
-        self._uncount(session.client.ip)
+    def rename(self, known: Client, client: Client) -> Reply | None:
+        """The client of a session turns out to be another: None to let that in, else what it is told."""
+        self._uncount(known.ip)
         refused = self._crowded(client)
-        self._from[network_of(session.client.ip if refused else client.ip)] += 1
+        self._from[network_of(known.ip if refused else client.ip)] += 1
         return refused
 
-    def connections(self, session: Session, client: Client) -> int:
-        """How many sessions a client's address has, this one counted as the client's."""
+    def connections(self, known: Client, client: Client) -> int:
+        """How many sessions a client's address has, one that was `known` as another's counted as his."""
         near = network_of(client.ip)
-        return self._from[near] + (near != network_of(session.client.ip))
+        return self._from[near] + (near != network_of(known.ip))
 
     def set_aside(self, session: Session) -> bool:
         """A client is refused; whether it may stay, from now on not counted."""
@@ -240,7 +241,7 @@ class SmtpFactory(Factory):
             screening = filters.begin(
                 client, plain_ip(getattr(here, "host", "") or "127.0.0.1"), getattr(here, "port", 0)
             )
-        session = Session(
+        commands = Commands(
             link,
             client,
             self.settings,
@@ -250,11 +251,12 @@ class SmtpFactory(Factory):
             self.authenticator,
             screening,
         )
+        session = Session(link, commands, self.settings, self.intake.journal, screening)
         if filters is not None:
-            session.filters = filters.described
+            commands.filters = filters.described
+        commands.may_be = self.doorkeeper.rename
+        commands.connections = self.doorkeeper.connections
         session.may_stay = self.doorkeeper.set_aside
-        session.may_be = self.doorkeeper.rename
-        session.connections = self.doorkeeper.connections
         session.conversation = Deferred.fromCoroutine(self._converse(session))
 
     async def _converse(self, session: Session) -> None:

@@ -1146,9 +1146,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "E4_edits_kept",
         "postoffice/milter/engine.py",
-        "        self.failure, self._awaited = self.failure or why, None\n        self.edits = []",
-        "        self.failure, self._awaited = self.failure or why, None",
+        "if self._awaited is not None or self.in_letter:",
+        "if False:",
         "tests.filters.test_milter.Failing.test_E4_it_hangs_up_in_the_middle_of_its_edits",
+    ),
+    Mutant(
+        "E4_hold_kept",
+        "postoffice/milter/engine.py",
+        "if self._awaited is not None or self.in_letter:",
+        "if True:",
+        "tests.filters.test_whole.Holds.test_E4_a_hold_stays_when_the_filter_has_gone",
     ),
     Mutant(
         "A6_filter_values",

@@ -61,6 +61,7 @@ class ScannerSession:
 
     def __init__(self, of: Scanner) -> None:
         self._of = of
+        self.silent = True
         self._running: Deferred[Any] | None = None
         self._closed = False
 
@@ -74,6 +75,7 @@ class ScannerSession:
         return Continue()
 
     async def sender(self, facts: Facts) -> Verdict:
+        self.silent = True
         return Continue()
 
     async def recipient(self, facts: Facts) -> Verdict:
@@ -86,6 +88,7 @@ class ScannerSession:
         return Continue()
 
     async def content(self, facts: Facts, draught: Draught, until: float) -> Verdict:
+        self.silent = False
         left = max(1.0, until - self._of.clock.seconds())
         timeout = min(self._of.timeout or left, left)
         envelope = draught.envelope

@@ -95,7 +95,7 @@ class Leg:
         if type(verdict) is Failed:
             self._note_failure(what, verdict, seconds)
             return verdict
-        if type(verdict) is not Continue or what == CONTENT:
+        if type(verdict) is not Continue or (what == CONTENT and not self.session.silent):
             kind = type(verdict).__name__.lower()
             self.tell(what, str(verdict.reply) if type(verdict) is Refuse else kind, seconds)
             self.member.counts[kind] += 1

@@ -119,6 +119,7 @@ class MilterSession:
         self._due: float | None = None
         self._until = 0.0
         self._patience = 0.0
+        self.silent = False
 
     # What the chain asks.
 
@@ -171,7 +172,8 @@ class MilterSession:
 
     async def content(self, facts: Facts, draught: Draught, until: float) -> Verdict:
         engine, patience = self._engine, self._milter.settings.content_timeout
-        if engine.done:
+        self.silent = engine.done
+        if self.silent:
             return Continue()
         self._until = until
         try:
@@ -251,9 +253,12 @@ class MilterSession:
 
     async def _short(self, command: Callable[[], bytes]) -> Verdict:
         """One event, which the filter may have no interest in."""
+        self.silent = True
         if self._engine.done:
             return Continue()
-        verdict = await self._say(command(), self._milter.settings.reply_timeout)
+        data = command()
+        self.silent = not self._engine.waiting
+        verdict = await self._say(data, self._milter.settings.reply_timeout)
         return await self._flush() if self._unsent and type(verdict) is Continue else verdict
 
     async def _body(self, body: IContent, patience: float) -> Verdict:

@@ -71,6 +71,7 @@ class PythonSession:
     def __init__(self, of: PythonFilter) -> None:
         self._of = of
         self._filter: Filter | None = None
+        self.silent = False
         self._done_with_session = False
         self._done_with_letter = False
         self._edits: Sequence[Edit] = ()
@@ -139,7 +140,8 @@ class PythonSession:
         return verdict
 
     async def _ask(self, event: Callable[[Filter], Answer], until: float | None = None) -> Verdict:
-        if self._filter is None or self._done_with_session or self._done_with_letter:
+        self.silent = self._filter is None or self._done_with_session or self._done_with_letter
+        if self._filter is None or self.silent:
             return Continue()
         try:
             answer = event(self._filter)

@@ -293,17 +293,18 @@ class MilterEngine:
                 verdict = self._packet(*found) or verdict
         except Malformed as error:
             # What was said in time counts; nothing after it does.
-            edits = self.edits
             failed = self.fail(str(error))
-            if verdict is None:
-                return failed
-            self.edits = edits
+            return failed if verdict is None else verdict
         return verdict
 
     def fail(self, why: str) -> Failed:
-        """The connection is of no use any more: it broke, or the time was over."""
+        """The connection is of no use any more: it broke, or the time was over.
+
+        What a filter wanted that has not said its last word is forgotten; one that has said it may go.
+        """
+        if self._awaited is not None or self.in_letter:
+            self.edits = []
         self.failure, self._awaited = self.failure or why, None
-        self.edits = []
         return Failed(self.failure)
 
     def _packet(self, code: bytes, data: bytes) -> Verdict | None:

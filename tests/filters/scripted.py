@@ -52,6 +52,7 @@ class ScriptedSession:
         self.in_letter = False
         self.passed = False
         self.done = False
+        self.silent = False
 
     @property
     def hears_refused(self) -> bool:
@@ -62,6 +63,7 @@ class ScriptedSession:
         return self.script.lost
 
     async def _say(self, stage: str, shown: str = "") -> Verdict:
+        self.silent = self.done
         if self.done:
             return Continue()
         self.script.told.append(f"{stage} {shown}".strip())

@@ -11,7 +11,7 @@ from postoffice.filters.milter import Milter, MilterSettings
 from postoffice.filters.terms import ChainSettings, OnError, Terms
 from postoffice.milter.packets import packet
 from tests.filters.fake import PATH, Network
-from tests.filters.test_screening import FiltersCase
+from tests.filters.test_screening import HELO, LETTER, MAIL, RCPT, FiltersCase
 from tests.queue.support import Directory
 
 CODES = st.sampled_from([bytes([code]) for code in b"cartdsyhimb+2-eqpO4fZ"])
@@ -35,8 +35,10 @@ LINES = (
 EVENTS = st.sampled_from([bytes([code]) for code in b"OCHMRTLNBEU"])
 
 
-class Anything(FiltersCase):
-    def milter(self, answers: dict[bytes, bytes], on_error: OnError, spam: str) -> None:
+class WholeCase(FiltersCase):
+    def milter(
+        self, answers: dict[bytes, bytes], on_error: OnError = "tempfail", spam: str = "bounce"
+    ) -> None:
         """One milter that says this, for the sessions to come."""
         self.setUp()
         self.network = Network()
@@ -54,6 +56,38 @@ class Anything(FiltersCase):
             office.clock,
         )
 
+
+class Holds(WholeCase):
+    """A milter that wants letters on hold, accepts them, and has nothing more to say."""
+
+    def test_E4_a_hold_stays_when_the_filter_has_gone(self) -> None:
+        for event, client_too in ((b"C", True), (b"H", True), (b"M", False), (b"R", False), (b"T", False)):
+            self.milter({event: packet(b"q", b"odd\0") + packet(b"a")})
+            visit = self.visit()
+            self.say(visit, HELO)
+            for line in (MAIL, RCPT, "DATA"):
+                self.say(visit, line)
+                if event in (b"C", b"H", line[:1].encode(), line[2:3].encode()):
+                    self.network.last.hang_up()
+            self.assertEqual(self.codes(self.say(visit, LETTER)), ["250"], event)
+            self.assertEqual(self.held(), [f"odd (filter {PATH})"], event)
+            # It was not asked about the content, so it has said nothing about it.
+            said = self.door.office.journal.named("filtered")
+            self.assertFalse([one for one in said if " content: " in one], said)
+            self.letter(visit)
+            self.assertEqual(len(self.held()), 2, event)
+            self.assertEqual(len(self.network.connections), 1 if client_too else 2)
+
+    def test_a_hold_goes_with_a_filter_that_breaks_before_its_last_word(self) -> None:
+        self.milter({b"M": packet(b"q", b"odd\0") + packet(b"c")}, "accept")
+        visit = self.greeted()
+        self.say(visit, MAIL, RCPT, "DATA")
+        self.network.last.hang_up()
+        self.assertEqual(self.codes(self.say(visit, LETTER)), ["250"])
+        self.assertEqual((self.held(), len(self.door.contents())), ([], 1))
+
+
+class Anything(WholeCase):
     @given(
         st.dictionaries(EVENTS, SAID, min_size=1, max_size=3),
         st.sampled_from(["tempfail", "accept", "reject", "shutdown", "quarantine"]),

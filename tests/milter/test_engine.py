@@ -373,6 +373,17 @@ class Verdicts(SynchronousTestCase):
         EVENTS["R"](made)
         made.receive(packet(b"q", b"r\0") + packet(b"a"))
         self.assertEqual(made.edits, [Hold(b"r")])
+        made.fail("closed")
+        self.assertEqual(made.edits, [Hold(b"r")])
+
+    def test_what_was_asked_for_by_one_that_still_listens_is_not(self) -> None:
+        made = engine()
+        EVENTS["C"](made)
+        made.receive(packet(b"c"))
+        EVENTS["M"](made)
+        made.receive(packet(b"q", b"r\0") + packet(b"c"))
+        made.fail("closed")
+        self.assertEqual(made.edits, [])
 
     def test_a_hold_that_is_asked_for_with_the_client_is_for_all_its_letters(self) -> None:
         made = engine()

@@ -53,6 +53,10 @@ class SpoolFailed(Exception):
     """The spool could not do what was asked (an input/output error); nothing of it was acknowledged."""
 
 
+class SpoolInUse(SpoolFailed):
+    """Another process uses the spool under the same node's name."""
+
+
 class StaleClaim(Exception):
     """The claim is not current any more: it lapsed and was taken again, or its letter was deleted."""
 

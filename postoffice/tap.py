@@ -239,11 +239,15 @@ def ask(arguments: Sequence[str]) -> None:
 
     async def work(reactor: Any) -> None:
         try:
-            last = await answer(request, options["settings"], write, reactor)
-        except NotDone as error:
-            last = {"error": str(error), "exit": error.exit_code}
-        out.write(wire.encode_json(last))
-        out.flush()
+            try:
+                last = await answer(request, options["settings"], write, reactor)
+            except NotDone as error:
+                last = {"error": str(error), "exit": error.exit_code}
+            out.write(wire.encode_json(last))
+            out.flush()
+        except BrokenPipeError:
+            # Whoever asked has read enough; nothing may be flushed into it at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
 
     react(lambda reactor: Deferred.fromCoroutine(work(reactor)))
 

@@ -1,7 +1,7 @@
 """The language of the local control socket, and what a command needs to speak it.
 
-Used by the commands (which import nothing else of the project, so that they start in milliseconds)
-and by `postoffice.server.local`. Standard library only.
+Used by the commands (which import nothing else of the project, so that they start in milliseconds),
+by `postoffice.server.local`, and by what answers them while no service runs. Standard library only.
 
 A frame is a length of four octets, big-endian, then that many octets: one that says its type and
 the rest. Types: `J` a JSON object in UTF-8, `B` content of a letter, `E` the end of it (nothing
@@ -10,7 +10,7 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
     {"verb": "list", "pattern": P}      a J frame for each letter, oldest first, then {"done": true}
     {"verb": "run", "pattern": P}       {"done": true, "letters": N}: made due now
     {"verb": "explain", "address": A}   J frames of steps, then of copies, then {"done": true, "refusal": R}
-    {"verb": "hold" | "release" | "delete", "id": ID}                            {"done": true}
+    {"verb": "hold" | "release" | "delete", "ids": [ID...]}                      {"done": true}
     {"verb": "show", "id": ID}          B frames, then {"done": true}
     {"verb": "status"}                  {"done": true, "version": V, "pid": N, "administrator": bool}
     {"verb": "greylist", "do": "list"}  a J frame for each record, then {"done": true}
@@ -37,7 +37,8 @@ more). In Python a frame is a `dict`, `bytes`, or `END`. The client asks, the se
 text in it, without regard to case. `sender` is null for `<>`, and absent for the caller's own name.
 A letter is {"id", "size", "received", "sender", "held", "held_for", "busy", "recipients": [{"address",
 "last"}]}; times are epoch seconds, `held_for` is why a filter had it set aside, `last` the reply of the last
-attempt.
+attempt. Letters are held, released and deleted in order, up to one that is not there. The last frame of an
+answer about letters has "down": true where no service runs.
 
 A record is {"record": NAME, "accepted": TIME or null (never), "seen": TIME}. "expire" also takes the flags
 "forbidden", "null", "unused" and "dry" (remove nothing). The greylist's verbs are for administrators.

@@ -1209,8 +1209,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "D5_account_of_the_caller",
         "postoffice/server/requests.py",
-        "virtual.Asker(self._account, self._administrator(), note)",
-        'virtual.Asker("alice", self._administrator(), note)',
+        "virtual.Asker(self._account, self._administrator(), self._note)",
+        'virtual.Asker("alice", self._administrator(), self._note)',
         "tests.server.test_local.Rights.test_D5_domains_are_for_their_owners_and_administrators",
     ),
     Mutant(
@@ -1223,9 +1223,16 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "D5_letters_of_others",
         "postoffice/server/requests.py",
-        "self._need_administrator()\n                return await self._show(letter_id)",
-        "return await self._show(letter_id)",
+        "self._need_administrator()\n                return await self._letters(request)",
+        "return await self._letters(request)",
         "tests.server.test_local.Rights.test_D5_letters_of_others_are_for_administrators",
+    ),
+    Mutant(
+        "D5_spool_in_use",
+        "postoffice/spool/home.py",
+        "        fcntl.flock(descriptor, how | fcntl.LOCK_NB)\n",
+        "        pass\n",
+        "tests.spool.test_visitors.Visitors.test_D5_a_spool_that_a_service_has_is_left_alone",
     ),
     Mutant(
         "D5_name_of_a_user",

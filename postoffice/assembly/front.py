@@ -37,6 +37,7 @@ from postoffice.policy.newcomers import Newcomers
 from postoffice.policy.policy import Judges, Policy, PolicySettings
 from postoffice.policy.sender import Senders, SenderSettings
 from postoffice.server.intake import Intake, IntakeSettings
+from postoffice.server.letters import Letters
 from postoffice.server.link import Pace
 from postoffice.server.listener import SmtpFactory
 from postoffice.server.office import LocalSettings
@@ -112,8 +113,7 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         doors={"smtp": door("smtp"), "msp": door("msp"), "smtps": door("smtps")},
         office=LocalOffice(
             intake,
-            parts.spool,
-            parts.scheduler,
+            Letters(parts.spool, parts.scheduler.run),
             directory,
             policy,
             greylist,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STANDARD = "/etc/postoffice.cf"
 CONTROL = "/run/postoffice/control"
+DOWN = "the service is not running"
 _LARGEST = 1 << 20
 _PIECE = 1 << 16
 
@@ -116,7 +117,7 @@ def connect(path: str) -> wire.Connection:
     try:
         return wire.Connection(path)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        raise Failed(f"the service is not running: nothing answers at {path}", os.EX_TEMPFAIL) from None
+        raise Failed(f"{DOWN}: nothing answers at {path}", os.EX_TEMPFAIL) from None
     except OSError as error:
         raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
 
@@ -126,19 +127,38 @@ def ask(file: str | None, overrides: Sequence[str], message: dict[str, Any]) -> 
 
     Errors: `Failed`, `wire.Refused`, `OSError`, `wire.WireError`.
     """
-    path = control_path(file, overrides)
-    try:
-        connection = wire.Connection(path)
-    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        yield from _ask_nobody(configuration(file, overrides), message)
+    connection = _somebody(file, overrides)
+    if connection is None:
+        frames = _ask_nobody(configuration(file, overrides), message)
+        yield from (frame for frame in frames if isinstance(frame, dict))
         return
-    except OSError as error:
-        raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
     with connection:
         yield from connection.request(message)
 
 
-def _ask_nobody(words: list[str], message: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def ask_content(file: str | None, overrides: Sequence[str], message: dict[str, Any]) -> Iterator[bytes]:
+    """The pieces of content that are the answer, as `ask` gets it. Errors: the same."""
+    connection = _somebody(file, overrides)
+    if connection is None:
+        frames = _ask_nobody(configuration(file, overrides), message)
+        yield from (frame for frame in frames if isinstance(frame, bytes))
+        return
+    with connection:
+        yield from connection.content(message)
+
+
+def _somebody(file: str | None, overrides: Sequence[str]) -> wire.Connection | None:
+    """A connection to the service, None where none runs."""
+    path = control_path(file, overrides)
+    try:
+        return wire.Connection(path)
+    except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+        return None
+    except OSError as error:
+        raise Failed(f"the service cannot be reached at {path}: {error.strerror}", os.EX_TEMPFAIL) from None
+
+
+def _ask_nobody(words: list[str], message: dict[str, Any]) -> Iterator[dict[str, Any] | bytes]:
     # Imported here, since the service is up as a rule.
     import subprocess
 
@@ -153,12 +173,12 @@ def _ask_nobody(words: list[str], message: dict[str, Any]) -> Iterator[dict[str,
         decoder = wire.Decoder()
         while data := os.read(process.stdout.fileno(), _PIECE):
             for frame in decoder.feed(data):
-                assert isinstance(frame, dict)
-                if "error" in frame:
+                assert frame is not None
+                if isinstance(frame, dict) and "error" in frame:
                     raise wire.Refused(str(frame["error"]), int(frame["exit"]))
                 yield frame
     if process.returncode:
-        raise Failed("the service is not running, and nothing else could do it", process.returncode)
+        raise Failed(f"{DOWN}, and nothing else could do it", process.returncode)
 
 
 def program(words: Sequence[str]) -> list[str]:

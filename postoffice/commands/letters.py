@@ -5,8 +5,8 @@
     postoffice [-C FILE] delete ID...     remove them; nobody is told
     postoffice [-C FILE] show ID          print one, header and body
 
-For administrators, while the service runs; the log says who did what. Exits with EX_DATAERR for a letter that
-is not there; what was named before it is done then.
+For administrators; with the service down for root and the service's account. The log says who did what. Exits
+with EX_DATAERR for a letter that is not there; what was named before it is done then.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from postoffice.commands.common import Failed, connect
+from postoffice.commands.common import Failed, ask, ask_content
 
 
-def letters(path: str, words: Sequence[str]) -> int:
-    """Do it by the service at `path`; returns the exit code. `words` are the verb and its arguments."""
+def letters(file: str | None, overrides: Sequence[str], words: Sequence[str]) -> int:
+    """Do it; returns the exit code. `words` are the verb and its arguments."""
     verb, *ids = words
     if ids == ["--help"]:
         # What stands at the top of this file is the manual.
@@ -31,22 +31,19 @@ def letters(path: str, words: Sequence[str]) -> int:
     if verb == "show":
         if len(ids) > 1:
             raise Failed("show: name one letter", os.EX_USAGE)
-        _show(path, ids[0])
+        _show(file, overrides, ids[0])
         return os.EX_OK
-    for letter_id in ids:
-        with connect(path) as connection:
-            for _ in connection.request({"verb": verb, "id": letter_id}):
-                pass
+    for _ in ask(file, overrides, {"verb": verb, "ids": ids}):
+        pass
     return os.EX_OK
 
 
-def _show(path: str, letter_id: str) -> None:
+def _show(file: str | None, overrides: Sequence[str], letter_id: str) -> None:
     tame = sys.stdout.isatty()
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    with connect(path) as connection:
-        for piece in connection.content({"verb": "show", "id": letter_id}):
-            data = piece.replace(b"\r", b"")
-            sys.stdout.buffer.write(_tamed(decoder.decode(data)) if tame else data)
+    for piece in ask_content(file, overrides, {"verb": "show", "id": letter_id}):
+        data = piece.replace(b"\r", b"")
+        sys.stdout.buffer.write(_tamed(decoder.decode(data)) if tame else data)
 
 
 def _tamed(text: str) -> bytes:

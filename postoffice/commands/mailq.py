@@ -4,8 +4,10 @@
 
 Letters with their last reason and what recipients remain, oldest first; a letter that is being worked on
 has stars around its id. PATTERN is `I`, `S` or `R` with part of a queue id, a sender or a recipient, or
-any part of these. What is on hold waits for an operator, and a filter's reason for it is shown first. Exits
-with EX_TEMPFAIL when the service is not running.
+any part of these. What is on hold waits for an operator, and a filter's reason for it is shown first.
+
+With the service down root and the service's account see the queue as it is in the spool, and a warning; for
+everybody else the exit code is EX_TEMPFAIL.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from postoffice.commands.common import connect, control_path, flags, pattern_of, printable, run
+from postoffice.commands.common import DOWN, ask, complain, flags, pattern_of, printable, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +38,14 @@ def _mailq(arguments: Sequence[str]) -> int:
                 overrides.append(value)
             case "q":
                 pattern = value
-    return show(control_path(file, overrides), pattern)
+    return show("mailq", file, overrides, pattern)
 
 
-def show(path: str, pattern: str) -> int:
-    """Print the queue of the service at `path`."""
-    with connect(path) as connection:
-        answers = connection.request({"verb": "list", "pattern": pattern_of(pattern)})
-        entries = [answer for answer in answers if "done" not in answer]
+def show(name: str, file: str | None, overrides: Sequence[str], pattern: str) -> int:
+    """Print the queue, on behalf of the command `name`."""
+    *entries, last = ask(file, overrides, {"verb": "list", "pattern": pattern_of(pattern)})
+    if "down" in last:
+        complain(name, f"warning: {DOWN}")
     sys.stdout.writelines(f"{line}\n" for line in table(entries))
     return 0
 

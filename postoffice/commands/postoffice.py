@@ -18,9 +18,11 @@
 For -bm: -f or -r ADDRESS names the sender (`<>` for none); -i keeps a line with a lone dot from ending
 the letter; -v prints the queue id. -V prints the version, --help this.
 
-The service does the work; for -bD, -bd and -bt this command replaces itself by it. Exit codes are those of
-sysexits(3): EX_OK also when only some recipients are good (the others are named on standard error),
-EX_NOUSER when none is, EX_TEMPFAIL when the service is not running.
+The service does the work; for -bD, -bd and -bt this command replaces itself by it. With the service down
+root and the service's account may still see and change the queue, the greylist and the files of virtual
+domains; -q has letters tried as soon as it starts. Exit codes are those of sysexits(3): EX_OK also when only
+some recipients are good (the others are named on standard error), EX_NOUSER when none is, EX_TEMPFAIL when
+the service is needed and not running.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import postoffice
 from postoffice.commands.common import (
+    DOWN,
     STANDARD,
     Failed,
+    ask,
     complain,
     configuration,
     connect,
@@ -86,7 +90,7 @@ def _postoffice(arguments: Sequence[str]) -> int:
         # Imported here, since only this needs it.
         from postoffice.commands.letters import letters
 
-        return letters(control_path(line.file, line.overrides), line.arguments)
+        return letters(line.file, line.overrides, line.arguments)
     if not line.mode and line.arguments[:1] == ["greylist"]:
         # Imported here, since only this needs it.
         from postoffice.commands.greylist import greylist
@@ -107,16 +111,14 @@ def _postoffice(arguments: Sequence[str]) -> int:
             from postoffice.commands.newaliases import rebuild
 
             return rebuild("postoffice", line.file, line.overrides, line.arguments)
-    path = control_path(line.file, line.overrides)
-    match line.mode:
         case "p":
             # Imported here, since only this mode needs it.
             from postoffice.commands.mailq import show
 
-            return show(path, line.queue or "")
+            return show("postoffice", line.file, line.overrides, line.queue or "")
         case "q":
-            return _run_queue(path, line)
-    return _deliver(path, line)
+            return _run_queue(line)
+    return _deliver(control_path(line.file, line.overrides), line)
 
 
 def _read(arguments: Sequence[str]) -> _Line:
@@ -190,17 +192,18 @@ def _execute(command: list[str]) -> int:
         raise Failed(f"{sys.executable} cannot be run: {error.strerror}", os.EX_OSERR) from None
 
 
-# What is asked of the running service.
+# What is asked of the service.
 
 
-def _run_queue(path: str, line: _Line) -> int:
+def _run_queue(line: _Line) -> int:
     wanted = line.queue or ""
     if wanted and wanted[0] not in "ISR":
         raise Failed(
             f"-q{wanted}: a time goes with -bd or -bD, a choice of letters is -qI, -qS or -qR", os.EX_USAGE
         )
-    with connect(path) as connection:
-        *_, answer = connection.request({"verb": "run", "pattern": pattern_of(wanted)})
+    *_, answer = ask(line.file, line.overrides, {"verb": "run", "pattern": pattern_of(wanted)})
+    if "down" in answer:
+        complain("postoffice", f"warning: {DOWN}; it tries these letters as soon as it starts")
     if line.verbose:
         print(f"{answer['letters']} letters are due now")
     return os.EX_OK

@@ -78,20 +78,14 @@ class ISubmission(Interface):
         """Forget it. Harmless after `finish`."""
 
 
-class IOffice(Interface):
-    """What the local door asks of the rest of the service."""
-
-    greylist: IGreylist = Attribute("the greylist's records")
-    virtual: IVirtualFiles = Attribute("the files of virtual domains")
+class ILetters(Interface):
+    """The letters of the queue, as those who look after it see them."""
 
     def entries() -> Awaitable[list[Entry]]:
         """Every letter, oldest first."""
 
     def run(pattern: Pattern | None) -> Awaitable[int]:
         """Make the letters that match (None: all) due now; how many there were."""
-
-    def explain(address: Address) -> Awaitable[Explanation]:
-        """How an address comes to what it stands for."""
 
     def set_held(letter_id: str, held: bool) -> Awaitable[bool]:
         """Set a letter aside, or let it go on at once; false if there is no such letter."""
@@ -101,6 +95,17 @@ class IOffice(Interface):
 
     def content(letter_id: str) -> Awaitable[IContent | None]:
         """What a letter says, None if there is no such letter."""
+
+
+class IOffice(Interface):
+    """What the local door asks of the rest of the service."""
+
+    letters: ILetters = Attribute("the letters of the queue")
+    greylist: IGreylist = Attribute("the greylist's records")
+    virtual: IVirtualFiles = Attribute("the files of virtual domains")
+
+    def explain(address: Address) -> Awaitable[Explanation]:
+        """How an address comes to what it stands for."""
 
     def begin(
         client: Client, sender: Address | None, recipients: Sequence[Address], warning: str | None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from postoffice import __version__, wire
@@ -17,21 +16,17 @@ from postoffice.interfaces import IJournal
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation, where_to
-from postoffice.mail.envelope import Entry
 from postoffice.mail.reply import Refusal, printable
-from postoffice.server import greylist, virtual
+from postoffice.server import greylist, letters, virtual
 from postoffice.server.office import (
     Caller,
     IOffice,
     ISubmission,
     LocalSettings,
     NotDone,
-    Pattern,
     Talk,
 )
 from postoffice.smtp.grammar import BAD_SENDER, parse_address
-
-_FIELDS = ("id", "sender", "recipient", "any")
 
 
 class Desk:
@@ -60,25 +55,18 @@ class Desk:
             case {"verb": "submit", "recipients": list(recipients)}:
                 return await self._submit(request, recipients)
             case {"verb": "list"}:
-                return await self._list(_pattern(request))
-            case {"verb": "run"}:
+                return await self._letters(request)
+            case {"verb": "run" | "hold" | "release" | "delete" | "show"}:
                 self._need_administrator()
-                return {"done": True, "letters": await self._office.run(_pattern(request))}
+                return await self._letters(request)
             case {"verb": "explain", "address": str(text)}:
                 self._need_administrator()
                 return await self._explain(text)
-            case {"verb": "hold" | "release" | "delete" as verb, "id": str(letter_id)}:
-                self._need_administrator()
-                return await self._manage(verb, letter_id)
-            case {"verb": "show", "id": str(letter_id)}:
-                self._need_administrator()
-                return await self._show(letter_id)
             case {"verb": "greylist"}:
                 self._need_administrator()
                 return await greylist.answer(request, self._office.greylist, self._talk.write)
             case {"verb": "virtual" | "newaliases"}:
-                note = partial(self._journal.managed, self._client)
-                asker = virtual.Asker(self._account, self._administrator(), note)
+                asker = virtual.Asker(self._account, self._administrator(), self._note)
                 return await virtual.answer(request, self._office.virtual, asker, self._talk.write)
             case {"verb": "status"}:
                 administrator = self._administrator()
@@ -96,34 +84,13 @@ class Desk:
             what = "only root, the service's account and members of control-group may do this"
             raise NotDone(what, os.EX_NOPERM)
 
-    async def _list(self, pattern: Pattern | None) -> dict[str, Any]:
-        entries = await self._office.entries()
-        if not self._settings.everybody_lists and not self._administrator():
-            mine = str(self._client)
-            entries = [entry for entry in entries if entry.letter.client == mine]
-        chosen = (entry for entry in entries if pattern is None or pattern.matches(entry))
-        frames = (wire.encode_json(_entry(entry)) for entry in chosen)
-        await self._talk.write(frames)
-        return {"done": True}
+    async def _letters(self, request: dict[str, Any]) -> dict[str, Any]:
+        everybodys = self._settings.everybody_lists or self._administrator()
+        asker = letters.Asker(None if everybodys else str(self._client), self._note)
+        return await letters.answer(request, self._office.letters, asker, self._talk.write)
 
-    async def _manage(self, verb: str, letter_id: str) -> dict[str, Any]:
-        office = self._office
-        if verb == "delete":
-            found = await office.delete(letter_id)
-        else:
-            found = await office.set_held(letter_id, verb == "hold")
-        if not found:
-            raise _no_such(letter_id)
-        self._journal.managed(self._client, f"{verb} letter {letter_id}")
-        return {"done": True}
-
-    async def _show(self, letter_id: str) -> dict[str, Any]:
-        content = await self._office.content(letter_id)
-        if content is None:
-            raise _no_such(letter_id)
-        async for piece in content.pieces():
-            await self._talk.write(iter((wire.encode_content(piece),)))
-        return {"done": True}
+    def _note(self, what: str) -> None:
+        self._journal.managed(self._client, what)
 
     async def _explain(self, text: str) -> dict[str, Any]:
         try:
@@ -202,19 +169,6 @@ class Desk:
         return NotDone(str(refusal.reply), os.EX_TEMPFAIL if refusal.reply.temporary else permanent)
 
 
-def _no_such(letter_id: str) -> NotDone:
-    return NotDone(f"there is no letter {printable(letter_id, 20)}", os.EX_DATAERR)
-
-
-def _pattern(request: dict[str, Any]) -> Pattern | None:
-    match request.get("pattern"):
-        case None:
-            return None
-        case {"field": str(field), "text": str(text)} if field in _FIELDS:
-            return Pattern(field, text.lower())
-    raise wire.WireError("a pattern that is none")
-
-
 def _recipients(texts: list[Any]) -> tuple[list[Address], list[tuple[str, str]]]:
     """The well-formed addresses, each once, and the others with the reply for them."""
     good: dict[Address, None] = {}
@@ -233,20 +187,6 @@ def _why_nobody(refused: list[tuple[str, str]]) -> str:
     if not refused:
         return "no recipients"
     return "; ".join(f"{address}: {reply}" for address, reply in refused[:5])
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    letter = entry.letter
-    return {
-        "id": letter.id,
-        "size": letter.size,
-        "received": letter.received,
-        "sender": None if letter.sender is None else str(letter.sender),
-        "held": entry.held,
-        "held_for": entry.held_for,
-        "busy": entry.busy,
-        "recipients": [{"address": str(one.address), "last": one.last} for one in entry.recipients],
-    }
 
 
 def _explained(explanation: Explanation) -> Iterator[bytes]:

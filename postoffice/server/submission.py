@@ -1,4 +1,4 @@
-"""What local commands can do here: hand in letters, list the queue, run it.
+"""What local commands can do here: hand in letters, look after the queue and what else is kept.
 
 The door for them (`postoffice.server.local`) calls this through `IOffice`; letters go through the same
 intake as those that come by SMTP. Callers are on this machine, so they may relay.
@@ -12,23 +12,20 @@ from attrs import evolve
 from zope.interface import implementer
 
 from postoffice.interfaces import (
-    IContent,
     IDirectory,
     IFilters,
     IGreylist,
     IPolicy,
-    IQueue,
     IScreening,
-    ISpool,
     IVirtualFiles,
 )
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Explanation
-from postoffice.mail.envelope import Entry, Envelope
+from postoffice.mail.envelope import Envelope
 from postoffice.mail.reply import Refusal, Reply, printable
 from postoffice.server.intake import Incoming, Intake
-from postoffice.server.office import IOffice, ISubmission, Pattern
+from postoffice.server.office import ILetters, IOffice, ISubmission
 from postoffice.server.screened import ScreenedIncoming
 
 
@@ -72,8 +69,7 @@ class LocalOffice:
     def __init__(
         self,
         intake: Intake,
-        spool: ISpool,
-        queue: IQueue,
+        letters: ILetters,
         directory: IDirectory,
         policy: IPolicy,
         greylist: IGreylist,
@@ -81,41 +77,14 @@ class LocalOffice:
         full_name: Callable[[str], str],
         filters: IFilters | None = None,
     ) -> None:
+        self.letters = letters
         self.greylist = greylist
         self.virtual = virtual
         self._intake = intake
-        self._spool = spool
-        self._queue = queue
         self._directory = directory
         self._policy = policy
         self._full_name = full_name
         self._filters = filters
-
-    async def entries(self) -> list[Entry]:
-        return await self._spool.entries()
-
-    async def run(self, pattern: Pattern | None) -> int:
-        if pattern is None:
-            return await self._queue.run(None)
-        count = 0
-        for entry in await self._spool.entries():
-            if pattern.matches(entry):
-                count += await self._queue.run(entry.letter.id)
-        return count
-
-    async def set_held(self, letter_id: str, held: bool) -> bool:
-        if held:
-            return await self._spool.hold(letter_id)
-        found = await self._spool.release(letter_id)
-        if found:
-            await self._queue.run(letter_id)
-        return found
-
-    async def delete(self, letter_id: str) -> bool:
-        return await self._spool.delete(letter_id)
-
-    async def content(self, letter_id: str) -> IContent | None:
-        return await self._spool.content(letter_id)
 
     async def explain(self, address: Address) -> Explanation:
         return await self._directory.explain(address)

@@ -2,7 +2,7 @@
 
     spool.db, -wal, -shm    the database
     content/NODE.RANDOM     contents of large letters
-    NODE.lock               locked by the service of that name while it lives
+    NODE.lock               locked by the service of that name while it lives, and by a command while it works
 
 Everything we make is for our account alone, whatever the umask: directories 0700, files 0600
 (security checklist D6). A directory that is there already keeps its mode.
@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import apsw
 
-from postoffice.interfaces import SpoolDamaged, SpoolFailed
+from postoffice.interfaces import SpoolDamaged, SpoolFailed, SpoolInUse
 from postoffice.spool import schema
+
+PAUSE = 0.1
+"""Seconds between two tries to lock a node's name."""
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -37,6 +41,15 @@ def _make_file(path: str) -> int:
     return descriptor
 
 
+def _locked(descriptor: int, how: int) -> bool:
+    """Whether an open file could be locked."""
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def sync_directory(path: str) -> None:
     """Make what was created in a directory durable. Errors: `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -47,28 +60,33 @@ def sync_directory(path: str) -> None:
 
 
 class Home:
-    """The directory for one node. All methods block; errors are `OSError` unless they say otherwise."""
+    """The directory for one node. All methods block; errors are `OSError` unless they say otherwise.
 
-    def __init__(self, directory: str, node: str) -> None:
+    `pause` waits for some seconds.
+    """
+
+    def __init__(self, directory: str, node: str, pause: Callable[[float], None] = time.sleep) -> None:
         if not node or not node.replace("-", "").replace("_", "").isalnum() or not node.isascii():
             raise ValueError(f"a node's name has letters, digits, - and _ only: {node!r}")
         self.directory = os.path.abspath(directory)
         self.database = os.path.join(self.directory, "spool.db")
         self.contents = os.path.join(self.directory, "content")
         self.node = node
+        self._pause = pause
         self._lock = -1
 
     def path(self, name: str) -> str:
         """Where the content file of this name is."""
         return os.path.join(self.contents, name)
 
-    def prepare(self) -> None:
+    def prepare(self, patience: float) -> None:
         """Make what is missing, and lock this node's name; a spool that is there is not touched.
 
-        Errors: `SpoolFailed` when the node is alive elsewhere, `SpoolDamaged`.
+        Who has the name is waited for at most `patience` seconds. Errors: `SpoolInUse`, `SpoolDamaged`,
+        `SpoolFailed`.
         """
         _make_directory(self.directory)
-        self._take_lock()
+        self._take_lock(fcntl.LOCK_EX, patience)
         try:
             _make_directory(self.contents)
             if os.path.lexists(self.database):
@@ -80,26 +98,57 @@ class Home:
             self.leave()
             raise
 
+    def enter(self) -> None:
+        """As `prepare`, of a spool that is there, and nobody is waited for. Errors: the same."""
+        self._find()
+        self.prepare(0.0)
+
+    def look(self) -> None:
+        """Examine a spool that is there and will only be read; nothing in it changes. Errors: as `prepare`.
+
+        The node's name is locked no longer than that: somebody may take any time to read.
+        """
+        self._find()
+        self._take_lock(fcntl.LOCK_SH, 0.0)
+        try:
+            self._examine()
+            if not schema.is_current(self.database):
+                what = "its tables are of an older version, and the service upgrades them when it starts"
+                raise SpoolFailed(f"{self.database}: {what}")
+        finally:
+            self.leave()
+
+    def _find(self) -> None:
+        if not os.path.lexists(self.database):
+            raise SpoolFailed(f"{self.database}: there is none")
+
     def leave(self) -> None:
         """Let go of the node's name."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def _take_lock(self) -> None:
+    def _take_lock(self, how: int, patience: float) -> None:
+        """Lock the node's name, for others to share (LOCK_SH) or not (LOCK_EX)."""
         path = os.path.join(self.directory, f"{self.node}.lock")
         descriptor = _make_file(path)
+        tries = round(patience / PAUSE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+            while not _locked(descriptor, how):
+                if not tries:
+                    pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
+                    raise SpoolInUse(
+                        f"{self.directory}: another service uses this spool as node {self.node!r}"
+                        f" (pid {pid or 'unknown'})"
+                    )
+                tries -= 1
+                self._pause(PAUSE)
+        except BaseException:
             os.close(descriptor)
-            raise SpoolFailed(
-                f"{self.directory}: another service uses this spool as node {self.node!r}"
-                f" (pid {pid or 'unknown'})"
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            raise
+        if how == fcntl.LOCK_EX:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._lock = descriptor
 
     def _create(self) -> None:

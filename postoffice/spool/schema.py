@@ -130,6 +130,15 @@ def upgrade(path: str) -> None:
         connection.close()
 
 
+def is_current(path: str) -> bool:
+    """Whether a sound database has the tables of this program. Errors: `apsw.Error`."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return bool(connection.pragma("user_version") == TABLES)
+    finally:
+        connection.close()
+
+
 def fault(connection: apsw.Connection) -> str | None:
     """What is wrong with an open database, as SQLite or we say it; None when it can be trusted."""
     try:

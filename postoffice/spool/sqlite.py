@@ -6,11 +6,13 @@ instant it is there whole. When the disk is full nothing of the letter is kept a
 `SpoolFull`; the next letter tries again. A damaged database is named and left as it is.
 
 `SqliteSpool` only builds objects; thread, lock and files come with `open`. One service of a node's
-name may use a directory at a time; services of different names may share it.
+name may use a directory at a time; services of different names may share it. While none runs, commands
+open it by `enter` or, to read only, by `browse`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,6 +35,9 @@ from postoffice.spool.writer import Writer
 
 CUTOFF = 96 * 1024
 """Octets up to which content is a row; longer ones are files. See docs/notes/spool-contents.md."""
+
+PATIENCE = 10.0
+"""Seconds a service waits for a command that works on the spool, or for the service before it to end."""
 
 
 @implementer(IDraft)
@@ -112,8 +117,10 @@ class SqliteSpool:
         lease: float = 300.0,
         random: names.Random = names.SYSTEM,
         cutoff: int = CUTOFF,
+        patience: float = PATIENCE,
     ) -> None:
         self.cutoff = cutoff
+        self._patience = patience
         self._random = random
         self._reactor = reactor
         self._home = Home(directory, node)
@@ -121,6 +128,9 @@ class SqliteSpool:
         self._place = Place(lease, random, reactor.seconds, self.file)
         self._reader = Reader(self._home.database, self.file)
         self._writer: Writer | None = None
+        self._readable = False
+        # The time that decides which claims are live, as listings see it.
+        self._seconds: Callable[[], float] = reactor.seconds
 
     def file(self, name: str, size: int) -> FileContent:
         """The content in a file of this name and size."""
@@ -128,22 +138,43 @@ class SqliteSpool:
 
     def open(self) -> Deferred[None]:
         """Open, check and recover. Errors: `SpoolDamaged`; `SpoolFailed` if it cannot be used now."""
-        complaint = schema.too_old(apsw.SQLITE_VERSION_NUMBER)
-        if complaint is not None:
-            return fail(SpoolFailed(complaint))
-        return ensureDeferred(self._open())
+        return ensureDeferred(self._open(lambda: self._home.prepare(self._patience)))
 
-    async def _open(self) -> None:
+    def enter(self) -> Deferred[None]:
+        """Open a spool that is there as `open` does, for a command. Errors: the same; `SpoolInUse`."""
+        return ensureDeferred(self._open(self._home.enter))
+
+    def browse(self) -> Deferred[None]:
+        """Open a spool that is there and read only, for a command. Errors: as `enter`.
+
+        What is in it stays as it is, its tables included, and a service may begin to use it meanwhile.
+        """
+        return ensureDeferred(self._browse())
+
+    async def _open(self, enter: Callable[[], None]) -> None:
         writer = Writer(self._reactor, self._home, self._place, self._discard)
 
         def prepare() -> None:
-            self._home.prepare()
+            enter()
             try:
                 writer.open()
             except BaseException:
                 self._home.leave()
                 raise
 
+        await self._prepare(prepare)
+        writer.start()
+        self._writer = writer
+
+    async def _browse(self) -> None:
+        await self._prepare(self._home.look)
+        # Nobody of our name is alive, so no claim is: what it said of them is void at the next start.
+        self._seconds = lambda: math.inf
+
+    async def _prepare(self, prepare: Callable[[], None]) -> None:
+        complaint = schema.too_old(apsw.SQLITE_VERSION_NUMBER)
+        if complaint is not None:
+            raise SpoolFailed(complaint)
         try:
             await self._workers.call(prepare)
         except SpoolDamaged:
@@ -152,8 +183,7 @@ class SqliteSpool:
         except Exception as error:
             self._workers.stop()
             raise trouble(error) from error
-        writer.start()
-        self._writer = writer
+        self._readable = True
 
     def close(self) -> Deferred[None]:
         """Finish what was handed in, then close."""
@@ -161,9 +191,11 @@ class SqliteSpool:
 
     async def _close(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is None:
+        if not self._readable:
             return
-        await self._workers.call(writer.stop)
+        self._readable = False
+        if writer is not None:
+            await self._workers.call(writer.stop)
         await self._workers.call(self._reader.close)
         self._workers.stop()
         self._home.leave()
@@ -193,7 +225,7 @@ class SqliteSpool:
         return self._hand_in(Call(Deferred(), function))
 
     def _read(self, function: Callable[[], Any]) -> Deferred[Any]:
-        if self._writer is None:
+        if not self._readable:
             return fail(SpoolFailed("the spool is not open"))
         return ensureDeferred(self._read_checked(function))
 
@@ -237,7 +269,7 @@ class SqliteSpool:
 
     def entries(self) -> Deferred[list[Entry]]:
         """Every letter, oldest first."""
-        return self._read(lambda: self._reader.entries(self._reactor.seconds()))
+        return self._read(lambda: self._reader.entries(self._seconds()))
 
     def content(self, letter_id: str) -> Deferred[IContent | None]:
         """The content of a letter."""

@@ -101,10 +101,20 @@ class Mailq(CommandCase):
             self.run_command("-C", self.file, "-o", f"control={self.control}", given)
             self.assertEqual(service.heard, [{"verb": "list", "pattern": pattern}])
 
-    def test_service_is_down(self) -> None:
+    def test_what_the_spool_says_of_a_service_that_is_down(self) -> None:
+        self.service(entry("A1"), {"done": True, "down": True})
         code, out, err = self.run_command("-C", self.file)
-        self.assertEqual((code, out), (os.EX_TEMPFAIL, ""))
-        self.assertEqual(err, f"mailq: the service is not running: nothing answers at {self.control}\n")
+        self.assertEqual((code, err), (0, "mailq: warning: the service is not running\n"))
+        self.assertIn("(1 request)\n", out)
+
+    def test_service_is_down_and_no_account(self) -> None:
+        """Root's configuration names an account there is not; anybody else's one that is not theirs."""
+        with open(self.file, "a") as file:
+            file.write(f"user=no-such-user\nspool={self.folder}\n")
+        code, out, err = self.run_command("-C", self.file)
+        self.assertEqual((code, out), (os.EX_TEMPFAIL if os.geteuid() else os.EX_CONFIG, ""))
+        self.assertTrue(err.startswith("mailq: the service is not running"), err)
+        self.assertEqual(err.count("\n"), 1)
 
     def test_refused(self) -> None:
         self.service({"error": "not for you", "exit": os.EX_NOPERM})

@@ -110,8 +110,8 @@ class Queue(CommandCase):
     def test_letters_are_held_and_released(self) -> None:
         for verb in ("hold", "release", "delete"):
             service = self.service({"done": True})
-            self.assertEqual(self.run_command("-C", self.file, verb, "A1"), (0, "", ""))
-            self.assertEqual(service.heard, [{"verb": verb, "id": "A1"}])
+            self.assertEqual(self.run_command("-C", self.file, verb, "A1", "B1"), (0, "", ""))
+            self.assertEqual(service.heard, [{"verb": verb, "ids": ["A1", "B1"]}])
             os.unlink(self.control)
         self.service({"error": "there is no letter B", "exit": os.EX_DATAERR})
         code, _, err = self.run_command("-C", self.file, "release", "B")
@@ -142,9 +142,23 @@ class Queue(CommandCase):
         self.assertEqual(self.run_command("-C", self.file, "-v", "-qRx"), (0, "3 letters are due now\n", ""))
         self.assertEqual(service.heard, [{"verb": "run", "pattern": {"field": "recipient", "text": "x"}}])
 
+    def test_a_run_that_waits_for_the_service(self) -> None:
+        self.service({"done": True, "letters": 3, "down": True})
+        code, out, err = self.run_command("-C", self.file, "-bq")
+        self.assertEqual((code, out), (0, ""))
+        self.assertEqual(
+            err,
+            "postoffice: warning: the service is not running; it tries these letters as soon as it starts\n",
+        )
+
     def test_list(self) -> None:
-        self.service({"done": True})
-        self.assertEqual(self.run_command("-C", self.file, "-bp"), (0, "Mail queue is empty.\n", ""))
+        for last, warning in (
+            ({"done": True}, ""),
+            ({"done": True, "down": True}, "postoffice: warning: the service is not running\n"),
+        ):
+            self.service(last)
+            self.assertEqual(self.run_command("-C", self.file, "-bp"), (0, "Mail queue is empty.\n", warning))
+            os.unlink(self.control)
 
     def test_refused(self) -> None:
         self.service({"error": "too many", "exit": os.EX_TEMPFAIL})

@@ -16,6 +16,7 @@ from typing import Literal
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.peers import HOST, Postoffice, free_port, passable, wait_until
+from tests.support import need
 
 NAME = "mail.here.test"
 DOMAIN = "here.test"
@@ -125,3 +126,9 @@ def stored(
         return [box.get_bytes(key) for key in sorted(box.keys())]
     finally:
         box.close()
+
+
+def becoming(uid: int, gid: int) -> Sequence[str]:
+    """The words that run a command as somebody else, for `prefix`."""
+    need("setpriv")
+    return ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")

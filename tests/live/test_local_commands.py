@@ -74,7 +74,7 @@ class Commands(TestCase):
         out, err, code = await self.run_command("mailq")
         self.assertEqual((out.count("\n"), err, code), (9, "", 0))
         self.assertEqual(await self.run_command("postoffice", "-bq"), ("", "", 0))
-        self.assertEqual(self.office.ran, [None])
+        self.assertEqual(self.office.letters.ran, [None])
 
     async def test_D5_garbage_ends_its_own_connection_only(self) -> None:
         octets = random.Random(5)

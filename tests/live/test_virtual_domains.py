@@ -11,19 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from postoffice.services.hashes import PasswordHashes
-from tests.live.office import DOMAIN, OfficeCase, run, stored
+from tests.live.office import DOMAIN, OfficeCase, becoming, run, stored
 from tests.live.raw import Wire
 from tests.peers import HOST, NOBODY, Postoffice
-from tests.support import need, need_root
+from tests.support import need_root
 
 ALICE = f"alice@{DOMAIN}"
 PASSWORD = "correct horse"
-
-
-def becoming(uid: int, gid: int) -> Sequence[str]:
-    """The words that run a command as somebody else."""
-    need("setpriv")
-    return ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups")
 
 
 class Case(OfficeCase):
@@ -201,11 +195,20 @@ class Down(Case):
             account = pwd.getpwnam(NOBODY)
             self.prefix = becoming(account.pw_uid, account.pw_gid)
 
+    def changed(self, command: str, *words: str, data: bytes = b"") -> str:
+        """What the log, which is standard error, says of a change."""
+        done = run(self.running, *words, command=command, data=data, prefix=self.prefix)
+        self.assertEqual((done.returncode, done.stdout), (0, b""), done.stderr)
+        return done.stderr.decode()
+
     def test_the_same_commands(self) -> None:
-        self.did("vpasswd", "--stdin", ALICE, data=PASSWORD.encode(), prefix=self.prefix)
+        said = self.changed("vpasswd", "--stdin", ALICE, data=PASSWORD.encode())
+        self.assertIn(f"@localhost: set the password of {ALICE}\n", said)
+        self.assertNotIn(PASSWORD, said)
         stored_hash = self.passwd.read_text().splitlines()[0].partition(":")[2]
         self.assertTrue(PasswordHashes().verify(stored_hash, PASSWORD.encode()))
-        self.did("valias", f"info@{DOMAIN}", ALICE, prefix=self.prefix)
+        said = self.changed("valias", f"info@{DOMAIN}", ALICE)
+        self.assertIn(f"@localhost: set the alias info@{DOMAIN}\n", said)
         self.assertEqual(self.did("valias", DOMAIN, prefix=self.prefix), f"info: {ALICE}\n")
         done = run(self.running, DOMAIN, command="newaliases", prefix=self.prefix)
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -229,7 +232,8 @@ class Down(Case):
         done = subprocess.run(
             words, capture_output=True, env=self.running.environment(), timeout=60, check=False
         )
-        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, rb"\A[^\n]+ root@localhost: set the alias x@here\.test\n\Z")
         made = self.place / DOMAIN / "aliases"
         self.assertEqual(made.read_text(), "x: alice\n")
         self.assertEqual(made.stat().st_uid, pwd.getpwnam(NOBODY).pw_uid)

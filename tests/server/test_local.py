@@ -26,7 +26,7 @@ from postoffice.mail.envelope import Entry, Letter, Recipient
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.mail.virtual import VirtualDomain
 from postoffice.server.local import PER_ACCOUNT, LocalFactory
-from postoffice.server.office import Caller, IOffice, ISubmission, LocalSettings, Pattern
+from postoffice.server.office import Caller, ILetters, IOffice, ISubmission, LocalSettings, Pattern
 from tests.doubles import MemoryVirtualFiles
 
 UNKNOWN = Reply(550, (1, 1), "No such user")
@@ -67,22 +67,19 @@ class Submission:
             self.state = "aborted"
 
 
-@implementer(IOffice)
-class Office:
+@implementer(ILetters)
+class Letters:
     def __init__(self) -> None:
-        self.letters = [entry("A1", "alice", "carol"), entry("B1", "", "dave", "eve", client="bob@localhost")]
-        self.submission = Submission()
-        self.begun: list[Any] = []
+        self.there = [entry("A1", "alice", "carol"), entry("B1", "", "dave", "eve", client="bob@localhost")]
         self.ran: list[Pattern | None] = []
         self.held: list[tuple[str, bool]] = []
         self.deleted: list[str] = []
         self.problem: Exception | None = None
-        self.virtual = MemoryVirtualFiles(VirtualDomain("a.example", "alice", active=True))
 
     async def entries(self) -> list[Entry]:
         if self.problem:
             raise self.problem
-        return self.letters
+        return self.there
 
     async def run(self, pattern: Pattern | None) -> int:
         self.ran.append(pattern)
@@ -98,6 +95,16 @@ class Office:
 
     async def content(self, letter_id: str) -> IContent | None:
         return Replaced(b"Subject: s\r\n\r\n" + b"text\r\n" * 60_000) if letter_id == "A1" else None
+
+
+@implementer(IOffice)
+class Office:
+    def __init__(self) -> None:
+        self.letters = Letters()
+        self.submission = Submission()
+        self.begun: list[Any] = []
+        self.problem: Exception | None = None
+        self.virtual = MemoryVirtualFiles(VirtualDomain("a.example", "alice", active=True))
 
     async def explain(self, address: Address) -> Explanation:
         if address.local == "nobody":
@@ -242,7 +249,7 @@ class Listing(Door):
             self.assertEqual(len(self.ask({"verb": "list"})), 3)
 
     def test_is_written_as_it_is_read(self) -> None:
-        self.office.letters = [entry(f"L{n}", "alice", "carol") for n in range(1000)]
+        self.office.letters.there = [entry(f"L{n}", "alice", "carol") for n in range(1000)]
         protocol, transport = self.connect()
         protocol.dataReceived(wire.encode_json({"verb": "list"}))
         self.assertEqual(transport.value(), b"")
@@ -259,11 +266,11 @@ class Listing(Door):
         self.lose(protocol)
 
     def test_spool_that_fails(self) -> None:
-        self.office.problem = RuntimeError("broken")
+        self.office.letters.problem = RuntimeError("broken")
         text, code = self.refused({"verb": "list"})
         self.assertEqual(code, os.EX_TEMPFAIL)
         self.assertNotIn("broken", text)
-        self.assertEqual(self.journal.lines, [("a local request failed", self.office.problem)])
+        self.assertEqual(self.journal.lines, [("a local request failed", self.office.letters.problem)])
 
 
 class Rights(Door):
@@ -271,35 +278,35 @@ class Rights(Door):
         text, code = self.refused({"verb": "run", "pattern": None})
         self.assertEqual(code, os.EX_NOPERM)
         self.assertIn("control-group", text)
-        self.assertEqual(self.office.ran, [])
+        self.assertEqual(self.office.letters.ran, [])
 
     def test_administrators(self) -> None:
         for uid, groups in ((0, ()), (100, ()), (1001, (50, 1001))):
             self.caller = Caller(uid, 1, frozenset(groups))
             self.assertEqual(self.ask({"verb": "run"}), [{"done": True, "letters": 2}])
         self.ask({"verb": "run", "pattern": {"field": "any", "text": "X"}})
-        self.assertEqual(self.office.ran, [None, None, None, Pattern("any", "x")])
+        self.assertEqual(self.office.letters.ran, [None, None, None, Pattern("any", "x")])
 
     def test_D5_letters_of_others_are_for_administrators(self) -> None:
         for verb in ("hold", "release", "delete", "show"):
-            self.assertEqual(self.refused({"verb": verb, "id": "A1"})[1], os.EX_NOPERM)
-        self.assertEqual((self.office.held, self.office.deleted), ([], []))
+            self.assertEqual(self.refused({"verb": verb, "id": "A1", "ids": ["A1"]})[1], os.EX_NOPERM)
+        self.assertEqual((self.office.letters.held, self.office.letters.deleted), ([], []))
 
     def test_holding_letters(self) -> None:
         self.caller = Caller(0, 1, frozenset())
-        self.assertEqual(self.ask({"verb": "hold", "id": "A1"}), [{"done": True}])
-        self.assertEqual(self.ask({"verb": "release", "id": "A1"}), [{"done": True}])
-        text, code = self.refused({"verb": "release", "id": "X\n"})
+        self.assertEqual(self.ask({"verb": "hold", "ids": ["A1"]}), [{"done": True}])
+        self.assertEqual(self.ask({"verb": "release", "ids": ["A1"]}), [{"done": True}])
+        text, code = self.refused({"verb": "release", "ids": ["X\n"]})
         self.assertEqual((text, code), ("there is no letter X?", os.EX_DATAERR))
-        self.assertEqual(self.office.held, [("A1", True), ("A1", False), ("X\n", False)])
+        self.assertEqual(self.office.letters.held, [("A1", True), ("A1", False), ("X\n", False)])
         said = [("root@localhost", "hold letter A1"), ("root@localhost", "release letter A1")]
         self.assertEqual(self.journal.lines, said)
 
     def test_deleting_letters(self) -> None:
         self.caller = Caller(0, 1, frozenset())
-        self.assertEqual(self.ask({"verb": "delete", "id": "A1"}), [{"done": True}])
-        self.assertEqual(self.refused({"verb": "delete", "id": "B2"})[1], os.EX_DATAERR)
-        self.assertEqual(self.office.deleted, ["A1", "B2"])
+        self.assertEqual(self.ask({"verb": "delete", "ids": ["A1"]}), [{"done": True}])
+        self.assertEqual(self.refused({"verb": "delete", "ids": ["B2"]})[1], os.EX_DATAERR)
+        self.assertEqual(self.office.letters.deleted, ["A1", "B2"])
         self.assertEqual(self.journal.lines, [("root@localhost", "delete letter A1")])
 
     def test_showing_a_letter(self) -> None:

@@ -17,6 +17,7 @@ from postoffice.mail.reply import Refusal, Reply
 from postoffice.milter.edits import AddHeader, Hold
 from postoffice.milter.verdicts import Refuse
 from postoffice.policy.greylist import Greylist, GreylistSettings
+from postoffice.server.letters import Letters
 from postoffice.server.office import IOffice, ISubmission, Pattern
 from postoffice.server.submission import LocalOffice
 from tests.doubles import MemoryGreylist, MemoryVirtualFiles, ScriptedPolicy
@@ -39,8 +40,7 @@ class LocalCase(SynchronousTestCase):
         self.policy = ScriptedPolicy()
         self.local = LocalOffice(
             self.door.intake,
-            office.spool,
-            office.scheduler,
+            Letters(office.spool, office.scheduler.run),
             Directory(),
             self.policy,
             greylist,
@@ -131,19 +131,19 @@ class Filtered(LocalCase):
         self.script.changes = [Hold(b"odd")]
         letter_id = self.letter(HERE)
         self.assertEqual(self.door.contents(), [])
-        self.assertTrue(self.done(self.local.set_held(letter_id, False)))
+        self.assertTrue(self.done(self.local.letters.set_held(letter_id, False)))
         self.door.office.clock.advance(0)
         self.assertEqual(len(self.door.contents()), 1)
-        self.assertFalse(self.done(self.local.set_held(letter_id, True)))
+        self.assertFalse(self.done(self.local.letters.set_held(letter_id, True)))
 
     def test_a_letter_on_hold_can_be_read_and_deleted(self) -> None:
         self.script.changes = [Hold(b"odd")]
         letter_id = self.letter(HERE)
-        content = self.done(self.local.content(letter_id))
+        content = self.done(self.local.letters.content(letter_id))
         self.assertTrue(content.held.startswith(b"Received: "))
-        self.assertTrue(self.done(self.local.delete(letter_id)))
-        self.assertFalse(self.done(self.local.delete(letter_id)))
-        self.assertIsNone(self.done(self.local.content(letter_id)))
+        self.assertTrue(self.done(self.local.letters.delete(letter_id)))
+        self.assertFalse(self.done(self.local.letters.delete(letter_id)))
+        self.assertIsNone(self.done(self.local.letters.content(letter_id)))
 
 
 class Handing(LocalCase):
@@ -202,10 +202,10 @@ class Asking(LocalCase):
             submission, _ = self.begin(recipient)
             submission.write(b"x\r\n")
             self.done(submission.finish())  # type: ignore[arg-type]
-        self.assertEqual(len(self.done(self.local.entries())), 2)
-        self.assertEqual(self.done(self.local.run(Pattern("recipient", "other"))), 1)
+        self.assertEqual(len(self.done(self.local.letters.entries())), 2)
+        self.assertEqual(self.done(self.local.letters.run(Pattern("recipient", "other"))), 1)
         self.assertEqual([names for _, _, names in remote.attempts][2:], [["c@other.example"]])
-        self.assertEqual(self.done(self.local.run(None)), 2)
+        self.assertEqual(self.done(self.local.letters.run(None)), 2)
         self.assertEqual(len(remote.attempts), 5)
 
     def test_it_is_what_the_door_asks_for(self) -> None:

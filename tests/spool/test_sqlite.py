@@ -48,7 +48,7 @@ class Spools(TestCase):
         self.directory = self.mktemp()
 
     def make(self, node: str = "here") -> ISpool:
-        return SqliteSpool(self.directory, Threads(self.clock), node=node, lease=LEASE)
+        return SqliteSpool(self.directory, Threads(self.clock), node=node, lease=LEASE, patience=0)
 
 
 class Contract(Spools, SpoolContract, ExpansionContract):

@@ -396,9 +396,7 @@ class IFilterSession(Interface):
 
     lost: str = Attribute("why it could not be asked any more, though nobody asked; empty while it could")
 
-    silent: bool = Attribute(
-        "whether the last `Continue` is ours: it was not asked, or does not answer"
-    )
+    silent: bool = Attribute("whether the last `Continue` is ours: it was not asked, or does not answer")
 
     def open() -> Awaitable[Verdict]:
         """Get ready: `Continue`, or `Failed`."""

@@ -461,6 +461,19 @@ class Screened:
     hold: str = ""
 
 
+@frozen
+class Steps:
+    """Events that a filter let go on: how often each, the seconds of all, and those of the longest."""
+
+    counts: Mapping[str, int]
+    seconds: float
+    longest: float
+
+    def __str__(self) -> str:
+        """The events, in their order: `MAIL, 2 RCPT, DATA`."""
+        return ", ".join(name if count == 1 else f"{count} {name}" for name, count in self.counts.items())
+
+
 class IScreening(Interface):
     """All filters' part in one session. Errors of every awaitable: `Refusal`, which is the answer then.
 
@@ -686,8 +699,22 @@ class IJournal(Interface):
     def held(letter_id: str, reason: str) -> None:
         """A letter was stored, and set aside."""
 
-    def filtered(client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float) -> None:
-        """A filter has said something about `what` (an event), after so many seconds."""
+    def filtered(
+        client: Client,
+        name: str,
+        what: str,
+        letter_id: str,
+        verdict: str,
+        seconds: float,
+        steps: Steps | None = None,
+    ) -> None:
+        """A filter has said something about `what` (an event), after so many seconds.
+
+        `steps` are events of the letter that it let go on before.
+        """
+
+    def passed(client: Client, name: str, letter_id: str, steps: Steps) -> None:
+        """Events that a filter let go on, of a letter that came to nothing or of no letter."""
 
     def settled(
         letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None

@@ -1,7 +1,9 @@
 """One filter's part in one session: what it was told so far, whether it still is to be asked, what it said.
 
-Made by `postoffice.filters.screening`, one for each filter of a session. Whatever a filter says but to go on
-is logged here, with its name and the time it took, and counted for DEBUG.
+Made by `postoffice.filters.screening`, one for each filter of a session. Whatever a filter says is logged
+here, with its name and the time it took, and counted for DEBUG. A line for each event that it lets go on
+would be a flood: those of a letter are told with what it says to the content, or when the letter has come to
+nothing; those in front of a letter when that begins, or at the end.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from postoffice.filters.arrivals import Arrivals
 from postoffice.filters.terms import ChainSettings, Member
-from postoffice.interfaces import IDirectory, IFilterSession, IJournal, IPolicy
+from postoffice.interfaces import IDirectory, IFilterSession, IJournal, IPolicy, Steps
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.milter.facts import Facts
 from postoffice.milter.verdicts import Continue, Failed, Refuse, Verdict
@@ -44,12 +46,16 @@ class Leg:
     greeting.
     """
 
-    __slots__ = ("_facts", "_world", "failed", "helo_mark", "mark", "member", "opened", "out", "session")
+    __slots__ = ("_counts", "_facts", "_longest", "_seconds", "_world", "failed", "helo_mark", "mark",
+                 "member", "opened", "out", "session")  # fmt: skip
 
     def __init__(self, member: Member, facts: Facts, world: World) -> None:
         self.member = member
         self._facts = facts
         self._world = world
+        # What it let go on and is not told yet: how often each event, seconds of all, and the longest.
+        self._counts: dict[str, int] = {}
+        self._seconds = self._longest = 0.0
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -83,8 +89,20 @@ class Leg:
 
     def end(self) -> None:
         """Close it, and be as at the beginning."""
-        self.session.close()
+        self.close()
         self.begin_anew()
+
+    def close(self) -> None:
+        """Its part is over."""
+        self.sum_up()
+        self.session.close()
+
+    def sum_up(self) -> None:
+        """Log what it let go on, as far as it is not told."""
+        steps = self._steps()
+        if steps is not None:
+            facts = self._facts
+            self._world.journal.passed(facts.client, self.member.filter.name, facts.letter_id, steps)
 
     async def ask(self, what: str, event: Event) -> Verdict:
         """Tell it of an event; what it says."""
@@ -97,20 +115,33 @@ class Leg:
             return verdict
         if type(verdict) is not Continue or (what == CONTENT and not self.session.silent):
             kind = type(verdict).__name__.lower()
-            self.tell(what, str(verdict.reply) if type(verdict) is Refuse else kind, seconds)
+            said = str(verdict.reply) if type(verdict) is Refuse else kind
+            self.tell(what, said, seconds, self._steps() if what == CONTENT else None)
             self.member.counts[kind] += 1
+        elif not self.session.silent:
+            self._counts[what] = self._counts.get(what, 0) + 1
+            self._seconds += seconds
+            self._longest = max(self._longest, seconds)
         if what == CONTENT:
             self.member.last_failure = ""
         return verdict
 
-    def tell(self, what: str, said: str, seconds: float = 0.0) -> None:
-        """Log what it said, or what became of it."""
+    def tell(self, what: str, said: str, seconds: float = 0.0, steps: Steps | None = None) -> None:
+        """Log what it said, or what became of it; `steps` it let go on before."""
         facts, name = self._facts, self.member.filter.name
-        self._world.journal.filtered(facts.client, name, what, facts.letter_id, said, seconds)
+        self._world.journal.filtered(facts.client, name, what, facts.letter_id, said, seconds, steps)
 
     def refusal(self, reply: Reply, why: str = "") -> Refusal:
         """A refusal on its account."""
         return Refusal(reply, f"filter {self.member.filter.name}{': ' if why else ''}{why}")
+
+    def _steps(self) -> Steps | None:
+        """What it let go on, which is told by who asks; None where it is nothing."""
+        if not self._counts:
+            return None
+        steps = Steps(self._counts, self._seconds, self._longest)
+        self._counts, self._seconds, self._longest = {}, 0.0, 0.0
+        return steps
 
     def _note_failure(self, what: str, failed: Failed, seconds: float) -> None:
         self.failed = self.member.last_failure = failed.why

@@ -124,12 +124,14 @@ class Screening:
     def close(self) -> None:
         self._gone = True
         for leg in self._legs:
-            leg.session.close()
+            leg.close()
 
     # The letter.
 
     async def sender(self, client: Client, sender: Address | None, line: bytes) -> None:
         self.abort()
+        for leg in self._legs:
+            leg.sum_up()
         facts = self._facts
         facts.client, facts.sender, facts.letter_id = client, sender, self._world.new_id()
         facts.arguments = arguments_of(line)
@@ -209,8 +211,10 @@ class Screening:
 
     def abort(self) -> None:
         for leg in self._legs:
-            if self._inside and leg.there:
-                leg.session.abort()
+            if self._inside:
+                leg.sum_up()
+                if leg.there:
+                    leg.session.abort()
             leg.out = False
         self._inside = self._in_content = self._discarding = False
         self._holds, self._marks, self._poison = [], [], None

@@ -17,7 +17,7 @@ from threading import Thread
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from postoffice.interfaces import IJournal
+from postoffice.interfaces import IJournal, Steps
 from postoffice.mail.address import Address, path
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Copy, Destination, where_to
@@ -238,20 +238,41 @@ class Journal:
         self._note("notice", "held", text, id=letter_id, reason=reason)
 
     def filtered(
-        self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
+        self,
+        client: Client,
+        name: str,
+        what: str,
+        letter_id: str,
+        verdict: str,
+        seconds: float,
+        steps: Steps | None = None,
     ) -> None:
         which = f"{letter_id}: " if letter_id else ""
-        took = round(seconds * 1000)
+        took = _ms(seconds)
+        before = "" if steps is None else f", behind {steps}: continue {_times(steps)}"
         self._note(
             "info",
             "filtered",
-            f"{which}filter {name} on {what} of {client}: {printable(verdict)} ({took} ms)",
+            f"{which}filter {name} on {what} of {client}: {printable(verdict)} ({took} ms){before}",
             id=letter_id,
             filter=name,
             what=what,
             client=str(client),
             verdict=verdict,
             ms=took,
+            **({} if steps is None else _fields(steps)),
+        )
+
+    def passed(self, client: Client, name: str, letter_id: str, steps: Steps) -> None:
+        which = f"{letter_id}: " if letter_id else ""
+        self._note(
+            "info",
+            "passed",
+            f"{which}filter {name} on {steps} of {client}: continue {_times(steps)}",
+            id=letter_id,
+            filter=name,
+            client=str(client),
+            **_fields(steps),
         )
 
     def settled(
@@ -363,6 +384,20 @@ class Journal:
             except OSError:
                 # There is nowhere left to say it; the next batch is tried again.
                 self._dropped += len(batch)
+
+
+def _times(steps: Steps) -> str:
+    """What a filter's steps took, for people."""
+    return f"({_ms(steps.seconds)} ms, {_ms(steps.longest)} ms at most)"
+
+
+def _fields(steps: Steps) -> dict[str, object]:
+    """The same for programs."""
+    return {"steps": str(steps), "steps_ms": _ms(steps.seconds), "longest_ms": _ms(steps.longest)}
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 # Addresses that one line of the log tells.

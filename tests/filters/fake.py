@@ -82,6 +82,9 @@ class FakeMilter:
         if callable(answer):
             answer = answer(data)
         if answer is not None:
+            if answer.endswith(packet(b"a")) and code not in b"CH":
+                # It is through with this letter.
+                self._state = b"A"
             self.send(answer)
 
     def send(self, data: bytes) -> None:

@@ -101,6 +101,16 @@ class Ends(ScannerCase):
         session.close()
         self.assertEqual(found, [Failed("the session is over")])
 
+    def test_it_says_nothing_before_the_letter_is_there(self) -> None:
+        session = self.session()
+        facts = Contract.facts(self)  # type: ignore[arg-type]
+        for _ in range(2):
+            self.run_(session.sender(facts))  # type: ignore[arg-type]
+            self.assertTrue(session.silent)
+            self.run_(session.content(facts, LETTER, 570.0))  # type: ignore[arg-type]
+            self.assertFalse(session.silent)
+            session.abort()
+
 
 class Contract(FilterSessionContract, ScannerCase):
     def make(self, answer: str) -> IFilterSession:

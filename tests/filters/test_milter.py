@@ -159,6 +159,22 @@ class Conversation(DriverCase):
         self.now(self.content(session, draught(b"", FIELDS[:1])))
         self.assertEqual(self.filter.commands, "OCHMRTNE")
 
+    def test_who_is_not_asked_and_who_does_not_answer_says_nothing(self) -> None:
+        # No HELO, no answer to MAIL.
+        self.network.answers = {b"O": packet(b"O", struct.pack(">III", 6, 0x1FF, 0x4002)), b"M": None}
+        session = self.session()
+        self.now(session.open())
+        for event, silent in (("C", False), ("H", True), ("M", True), ("R", False)):
+            self.assertEqual((self.now(self.step(session, event)), session.silent), (Continue(), silent))
+        self.network.answers[b"T"] = packet(b"a")
+        self.assertEqual((self.now(self.step(session, "T")), session.silent), (Accept(), False))
+        self.assertEqual((self.now(self.content(session)), session.silent), (Continue(), True))
+        session.abort()
+        for event in "MRR":
+            self.now(self.step(session, event))
+        self.network.answers = {}
+        self.assertEqual((self.now(self.content(session)), session.silent), (Continue(), False))
+
     def test_edits(self) -> None:
         self.network.answers[b"E"] = packet(b"h", b"X\0v\0") + packet(b"a")
         session = self.begun()

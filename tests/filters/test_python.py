@@ -48,7 +48,11 @@ class Scripted(Filter):
     """Does with a letter what `does` says."""
 
     does: Any = None
+    unknowns: Any = None
     told: list[str] = []
+
+    def unknown(self, facts: Facts, line: bytes) -> Verdict | None:
+        return self.unknowns  # type: ignore[no-any-return]
 
     def letter(self, facts: Facts, letter: Letter) -> Any:
         return None if self.does is None else type(self).does(letter)
@@ -68,7 +72,7 @@ class PythonCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.reported: list[str] = []
-        Scripted.does, Scripted.told = None, []
+        Scripted.does, Scripted.unknowns, Scripted.told = None, None, []
         self.addCleanup(lambda: self.assertEqual(self.clock.getDelayedCalls(), []))
 
     def filter(self, name: str = f"{HERE}:Scripted") -> PythonFilter:
@@ -124,6 +128,34 @@ class Letters(PythonCase):
             (later, Refuse(Reply(451, (7, 1), "not now"))),
         ):
             self.assertEqual(self.verdict(does), (verdict, []))
+
+    def test_unknown_commands_can_only_be_refused(self) -> None:
+        for said, verdict in (
+            (None, Continue()),
+            (reject("no"), Refuse(Reply(550, (7, 1), "no"))),
+            (put_off("later"), Refuse(Reply(451, (7, 1), "later"))),
+            (discard(), Continue()),
+            (accept(), Continue()),
+            (17, Failed("its answer is no verdict: 17")),
+        ):
+            Scripted.unknowns = said
+            session = self.filter().session()
+            self.run_(session.open())  # type: ignore[arg-type]
+            asked = session.unknown(Contract.facts(self), b"NONSENSE")  # type: ignore[arg-type]
+            self.assertEqual(self.run_(asked), verdict)  # type: ignore[arg-type]
+            # Nothing of it is about the letter.
+            self.assertEqual(self.run_(session.data(Contract.facts(self))), Continue())  # type: ignore[arg-type]
+            self.assertFalse(session.silent)
+            session.close()
+
+    def test_who_has_accepted_is_asked_no_more(self) -> None:
+        Scripted.does = lambda letter: accept()
+        session = self.filter().session()
+        self.run_(session.open())  # type: ignore[arg-type]
+        for silent in (False, True):
+            self.run_(session.content(Contract.facts(self), LETTER, 100.0))  # type: ignore[arg-type]
+            self.assertEqual(session.silent, silent)
+        session.close()
 
     def test_every_change(self) -> None:
         def change(letter: Letter) -> None:

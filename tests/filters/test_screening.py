@@ -410,7 +410,59 @@ class Verdicts(FiltersCase):
         self.letter()
         self.door.office.clock.advance(2)
         waiting.callback(Accept())
-        self.assertIn("first content: accept", self.door.office.journal.named("filtered"))
+        journal = self.door.office.journal
+        self.assertIn("first content: accept", journal.named("filtered"))
+        self.assertEqual(journal.named("took"), ["first content: 2 s", "second content: 0 s"])
+
+    def test_what_filters_let_go_on_is_one_line_a_letter(self) -> None:
+        journal = self.door.office.journal
+        self.first.says["recipient"] = waiting = Deferred()  # type: ignore[assignment]
+        visit = self.greeted()
+        self.say(visit, MAIL, RCPT)
+        self.door.office.clock.advance(2)
+        self.first.says["recipient"] = again = Deferred()  # type: ignore[assignment]
+        waiting.callback(Continue())
+        self.say(visit, RCPT)
+        self.door.office.clock.advance(3)
+        again.callback(Continue())
+        self.say(visit, "DATA", LETTER)
+        session, letter = "session connection, HELO: 0 s, 0 s", "letter MAIL, 2 RCPT, DATA"
+        self.assertEqual(
+            journal.named("passed"),
+            [
+                f"first {session}",
+                f"second {session}",
+                f"first {letter}: 5 s, 3 s",
+                f"second {letter}: 0 s, 0 s",
+            ],
+        )
+
+    def test_it_is_told_of_what_comes_to_nothing_too(self) -> None:
+        for last in ("RSET", "DATA", None):
+            self.setUp()
+            journal = self.door.office.journal
+            visit = self.greeted()
+            self.say(visit, MAIL, RCPT)
+            journal.facts.clear()
+            if last is None:
+                visit.leave()
+            else:
+                self.first.says["data"] = NO
+                self.say(visit, last, "RSET")
+            letter = "letter MAIL, RCPT: 0 s, 0 s"
+            self.assertEqual(journal.named("passed"), [f"first {letter}", f"second {letter}"])
+            visit.leave()
+            journal.facts.clear()
+            self.greeted().leave()
+            session = "session connection, HELO: 0 s, 0 s"
+            self.assertEqual(journal.named("passed"), [f"first {session}", f"second {session}"])
+
+    def test_who_was_not_asked_has_let_nothing_go_on(self) -> None:
+        self.first.says["sender"] = Accept()
+        self.letter()
+        told = self.door.office.journal.named("passed") + self.door.office.journal.named("filtered")
+        first = [one for one in told if one.startswith("first ")]
+        self.assertEqual(first, ["first session connection, HELO: 0 s, 0 s", "first MAIL: accept"])
 
     def test_debug_lists_filters_and_their_state(self) -> None:
         self.door.change(disclosure=("x=1",))

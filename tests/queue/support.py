@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from postoffice.interfaces import IContent, IDelivery, IDirectory, IJournal, NewLetter
+from postoffice.interfaces import IContent, IDelivery, IDirectory, IJournal, NewLetter, Steps
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client
 from postoffice.mail.destination import Copy, Destination, Explanation, Fixed, Mailbox, OwnMailbox, Remote
@@ -169,9 +169,26 @@ class Journal:
         self.facts.append(("held", reason))
 
     def filtered(
-        self, client: Client, name: str, what: str, letter_id: str, verdict: str, seconds: float
+        self,
+        client: Client,
+        name: str,
+        what: str,
+        letter_id: str,
+        verdict: str,
+        seconds: float,
+        steps: Steps | None = None,
     ) -> None:
         self.facts.append(("filtered", f"{name} {what}: {verdict}"))
+        self.facts.append(("took", f"{name} {what}: {seconds:g} s"))
+        if steps is not None:
+            self._steps(name, letter_id, steps)
+
+    def passed(self, client: Client, name: str, letter_id: str, steps: Steps) -> None:
+        self._steps(name, letter_id, steps)
+
+    def _steps(self, name: str, letter_id: str, steps: Steps) -> None:
+        whose = "letter" if letter_id else "session"
+        self.facts.append(("passed", f"{name} {whose} {steps}: {steps.seconds:g} s, {steps.longest:g} s"))
 
     def settled(
         self, letter: Letter, recipient: Recipient, outcome: Outcome, destination: Destination | None

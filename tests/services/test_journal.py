@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.places import LogTarget
+from postoffice.interfaces import Steps
 from postoffice.mail.address import Address
 from postoffice.mail.client import Client, Tls
 from postoffice.mail.destination import Copy, Mailbox, Remote
@@ -189,6 +190,26 @@ class Facts(SynchronousTestCase):
         self.assertTrue(second.endswith("for <a@example.net> logged in as alice@example.org"))
         for record in self.sink.records:
             self.assertEqual(json.loads(as_json(record))["login"], "alice@example.org")
+
+    def test_what_filters_have_said(self) -> None:
+        steps, let_go = (
+            Steps({"MAIL": 1, "RCPT": 2}, 0.0074, 0.005),
+            "MAIL, 2 RCPT: continue (7 ms, 5 ms at most)",
+        )
+        self.journal.filtered(CLIENT, "/run/f", "content", "ID1", "accept", 0.0123, steps)
+        self.journal.filtered(CLIENT, "/run/f", "connection", "", "550 no\nthanks", 2.0)
+        self.journal.passed(CLIENT, "/run/f", "", steps)
+        self.assertEqual(
+            self.told(),
+            [
+                f"ID1: filter /run/f on content of {CLIENT}: accept (12 ms), behind {let_go}",
+                f"filter /run/f on connection of {CLIENT}: 550 no?thanks (2000 ms)",
+                f"filter /run/f on {let_go.replace(':', f' of {CLIENT}:')}",
+            ],
+        )
+        first, second, third = (json.loads(as_json(record)) for record in self.sink.records)
+        self.assertEqual((first["ms"], first["steps_ms"], second["ms"]), (12, 7, 2000))
+        self.assertEqual((third["steps"], third["longest_ms"]), ("MAIL, 2 RCPT", 5))
 
     def test_json_has_fields(self) -> None:
         self.journal.accepted("ID1", Envelope(SENDER, (TO.address,)), 100, CLIENT)

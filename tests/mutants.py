@@ -426,6 +426,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_forbidden.Lingering.test_A9_they_do_not_count_as_clients_and_are_few",
     ),
     Mutant(
+        "A9_talk_without_end",
+        "postoffice/server/session.py",
+        "if self.link.heard > self._deadline and",
+        "if False and",
+        "tests.server.test_session.Limiting.test_A9_a_client_that_only_talks_is_dropped_after_an_hour",
+    ),
+    Mutant(
         "A9_octets_that_buy_time",
         "postoffice/server/link.py",
         "        if self._content_since:\n",

@@ -109,7 +109,8 @@ class Link(Protocol):
         # How many events the session had since it last waited, and what brings the next ones.
         self._served = 0
         self._turn: IDelayedCall | None = None
-        self._heard = 0.0
+        # When the session last asked for the next event, or content last came.
+        self.heard = 0.0
         self._content_since = 0.0
         self._heard_octets = 0
         # zope.interface has no intersection of ITCPTransport, IConsumer and IPushProducer.
@@ -135,7 +136,7 @@ class Link(Protocol):
 
         The client's time begins anew. Errors: `Disconnected`, `TimedOut`.
         """
-        self._heard = self.clock.seconds()
+        self.heard = self.clock.seconds()
         while True:
             tired = self._served >= AT_ONCE
             event = None if tired or self._choked or self._lost else self.engine.next_event()
@@ -216,7 +217,7 @@ class Link(Protocol):
             self.agreeing = False
             if late.active():
                 late.cancel()
-        self._heard = self.clock.seconds()
+        self.heard = self.clock.seconds()
         return _facts(secure.getHandle())
 
     def close(self) -> None:
@@ -244,7 +245,7 @@ class Link(Protocol):
     def connectionMade(self) -> None:
         self._transport = self.transport
         self._transport.registerProducer(self, True)
-        self._heard = self.clock.seconds()
+        self.heard = self.clock.seconds()
         if self.pace.idle or self.pace.least_rate:
             self._watch = self.clock.callLater(self._interval(self._idle), self._look)
         # Not kept, or nothing but a garbage collection would end the circle in which it holds the link.
@@ -254,7 +255,7 @@ class Link(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._content_since:
             # Of a command, single octets count for nothing, or it could take hours.
-            self._heard = self.clock.seconds()
+            self.heard = self.clock.seconds()
             self._heard_octets += len(data)
         self.engine.receive(data)
         if self._waiting is not None and not self._choked and self._turn is None:
@@ -354,7 +355,7 @@ class Link(Protocol):
         """Has the client been idle or slow for too long? Only a session that waits for it is ended."""
         self._watch = None
         now = self.clock.seconds()
-        left = self._heard + (self._idle or inf) - now
+        left = self.heard + (self._idle or inf) - now
         if self._waiting is not None and not self.agreeing and (left <= 0 or self._slow(now)):
             waiting, self._waiting = self._waiting, None
             waiting.callback((TimedOut, "idle" if left <= 0 else "too slow"))

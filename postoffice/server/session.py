@@ -41,9 +41,14 @@ from postoffice.smtp.events import (
 )
 
 IDLE = Reply(421, (4, 2), "Timeout, closing the connection")
+TOO_LONG = Reply(421, (4, 2), "You took too long for a letter, closing the connection")
 SHUTDOWN = Reply(421, (3, 2), "Service shutting down, try again later")
 # RFC 3463 section 3.2: the mailbox does not exist.
 NO_SUCH_USER = (1, 1)
+
+# How long, in seconds, a client may take for its first letter, and from each to the next, where commands have
+# a limit at all. Content may take longer: it has the least rate.
+PATIENCE = 3600.0
 
 # With these a transaction is over when they are refused, for the engine as for us.
 _ENDING = frozenset({Mail, Data, EndOfChunk, EndOfContent})
@@ -72,6 +77,7 @@ class Session:
             link.on_lost = screening.close
         self.errors = 0
         self.stopping = False
+        self._deadline = link.clock.seconds() + PATIENCE
         # Whether a client that is turned away may stay for a while; set by the listener.
         self.may_stay: Callable[[Session], bool] = lambda session: False
         # What `run` is held by, to end it wherever it waits; as well.
@@ -111,6 +117,7 @@ class Session:
                         # Only now, so that no client waits for what the queue begins at once.
                         link.flush()
                         reception.pass_on()
+                        self._deadline = link.heard + PATIENCE
                     elif link.engine.securing:
                         await commands.secure()
             if self.stopping and not link.engine.closing:
@@ -175,6 +182,10 @@ class Session:
 
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
+        if self.link.heard > self._deadline and self.link.pace.idle and type(event) is not EndOfContent:
+            # Commands that lead nowhere must not keep a place here for ever.
+            self.journal.refused(self.client, "session", TOO_LONG, "no letter for an hour")
+            return TOO_LONG
         try:
             reply = await self.commands.answer(event)
         except Refusal as refusal:

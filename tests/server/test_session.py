@@ -418,6 +418,38 @@ class Limiting(Conversation):
         self.assertEqual(visit.heard()[:10], b"421 4.4.2 ")
         self.assertTrue(visit.closed)
 
+    def test_A9_a_client_that_only_talks_is_dropped_after_an_hour(self) -> None:
+        transaction = "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a@example.org>\nS: 250 *"
+        for pace, ended in (Pace(300.0, 50), True), (Pace(0.0, 50), False):
+            for talk in ("C: NOOP\nS: 250 *", "C: RSET\nS: 250 *\n" + transaction):
+                self.door.factory.pace = pace
+                visit = self.visit()
+                visit.play(BEGIN)
+                for _ in range(60):
+                    visit.play(talk)
+                    self.door.office.clock.advance(60)
+                # What counts is when we began to wait for the command.
+                for _ in range(2):
+                    self.assertEqual(visit.send(b"NOOP\r\n")[:3], b"250")
+                    self.door.office.clock.advance(1)
+                self.assertEqual(visit.send(b"NOOP\r\n")[:10] == b"421 4.4.2 ", ended)
+                self.assertEqual(visit.closed, ended)
+
+    def test_the_hour_begins_anew_with_each_letter_and_not_within_its_content(self) -> None:
+        self.door.factory.pace = Pace(300.0, 1)
+        visit = self.visit()
+        visit.play(BEGIN)
+        begin = "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a@example.org>\nS: 250 *\nC: DATA\nS: 354 *"
+        for _ in range(3):
+            for _ in range(30):
+                visit.play("C: NOOP\nS: 250 *")
+                self.door.office.clock.advance(60)
+            visit.play(begin)
+            for _ in range(40):
+                visit.send(b"x" * 100 + b"\r\n")
+                self.door.office.clock.advance(60)
+            self.assertEqual(visit.send(b".\r\n")[:3], b"250")
+
     def test_slow_content_is_dropped_after_a_minute(self) -> None:
         # With and without a limit on idleness.
         for idle in (300.0, 0.0):

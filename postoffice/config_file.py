@@ -2,18 +2,22 @@
 
 `load` is called once, at start, before anything else is touched. The engine in
 `postoffice.config` does the rest. Exit codes of the callers: `FileNotFoundError` EX_NOINPUT,
-`Untrusted` EX_OSFILE, `PermissionError` EX_NOPERM, `ConfigError` EX_CONFIG.
+`Untrusted` EX_OSFILE, `PermissionError` EX_NOPERM, `ConfigError` EX_CONFIG. Certificates are not looked at
+here: only root may be able to.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 
 from postoffice.config.options import BY_NAME
 from postoffice.config.parser import Origin, Problem
+from postoffice.config.places import LogTarget
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.config.trust import Standing, trust_problem
+from postoffice.config.values import Place
 
 STANDARD = "/etc/postoffice.cf"
 _LARGEST = 1 << 20
@@ -38,7 +42,7 @@ def load(path: str, overrides: Iterable[str] = (), runner: int | None = None) ->
         origin = Origin(path, data.count(b"\n", 0, error.start) + 1)
         raise ConfigError([Problem(origin, "", "is not UTF-8; save the file in that encoding")]) from None
     settings = Settings.from_text(text, path, overrides, privileged=runner in (0, owner))
-    problems = list(_unreadable(settings))
+    problems = list(unfit(settings, unprivileged=runner != 0 and settings.user is None))
     if problems:
         raise ConfigError(problems)
     return settings
@@ -76,10 +80,76 @@ def _folders(path: str) -> Iterator[Standing]:
             folder = os.path.dirname(folder)
 
 
-def _unreadable(settings: Settings) -> Iterator[Problem]:
-    """Files that were named and cannot be read; a standard file that is not there is no problem."""
+def unfit(settings: Settings, unprivileged: bool) -> Iterator[Problem]:
+    """Paths that were set and do not lead to what they must; a standard file that is not there is no problem.
+
+    `unprivileged`: whoever starts the service can make no more than the account that asks now.
+    """
     for one in settings.assigned:
         option = BY_NAME[one.name]
-        if option.kind.reads and option.available and not os.access(one.value, os.R_OK):
-            reason = "cannot be read" if os.path.lexists(one.value) else "does not exist"
-            yield Problem(one.origin, one.name, f"{one.value} {reason}")
+        if option.kind.place and option.available:
+            standard = _paths(option.kind.parse(option.default)) if option.default else ()
+            for path in _paths(option.kind.parse(one.value)):
+                what = _complaint(option.kind.place, path, path in standard, unprivileged)
+                if what:
+                    yield Problem(one.origin, one.name, what)
+
+
+def _paths(value: str | tuple[str, ...] | LogTarget) -> tuple[str, ...]:
+    match value:
+        case LogTarget(path=path):
+            return (path,) if path else ()
+        case str():
+            return (value,)
+    return value
+
+
+def _complaint(place: Place, path: str, standard: bool, unprivileged: bool) -> str:
+    """What is wrong with a path, and what to do; empty if nothing."""
+    match place:
+        case "made":
+            return _room(path, unprivileged)
+        case "socket":
+            return _room(os.path.dirname(path), unprivileged)
+        case "log":
+            folder = os.path.dirname(path)
+            return "" if os.path.isdir(folder) else f"the directory {folder} does not exist; make it"
+        case _:
+            return _contents(path, place == "directory", standard)
+
+
+def _contents(path: str, is_directory: bool, standard: bool) -> str:
+    """For what is read."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "" if standard else f"{path} does not exist; make it, or leave the option out"
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if is_directory and not stat.S_ISDIR(mode):
+        return f"{path} is no directory; name one"
+    if not is_directory and not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        return f"{path} is {kind}; name a file"
+    if not os.access(path, os.X_OK if is_directory else os.R_OK):
+        return f"{path} cannot be read by uid {os.getuid()}; change its mode or its owner"
+    return ""
+
+
+def _room(path: str, unprivileged: bool) -> str:
+    """For a directory that is made where it is not there, with those above it."""
+    above = path
+    while True:
+        try:
+            mode = os.stat(above).st_mode
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            above = os.path.dirname(above)
+        except OSError:
+            # Who asks now may be unable to see what those who start the service can.
+            return ""
+    if not stat.S_ISDIR(mode):
+        return f"{above} is no directory; name another place"
+    if above != path and unprivileged and not os.access(above, os.W_OK | os.X_OK):
+        return f"{path} does not exist, and uid {os.getuid()} cannot make it in {above}; make it"
+    return ""

@@ -49,7 +49,8 @@ async def answer(request: Any, settings: Settings, write: Write, reactor: Any) -
     name = account_name(caller) or str(caller)
     about_letters = request.get("verb") in _ABOUT_LETTERS
     try:
-        account = service_account(settings.user)
+        with settings.blaming("user"):
+            account = service_account(settings.user)
         give_up_root(account)
     except LookupError as error:
         if caller and about_letters:

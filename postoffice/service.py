@@ -16,11 +16,20 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList
 
 from postoffice.assembly.front import Front, make_front
-from postoffice.assembly.parts import THIS_WORLD, Parts, World, adapt_parts, make_parts, pairs, sinks
+from postoffice.assembly.parts import (
+    THIS_WORLD,
+    Parts,
+    World,
+    adapt_parts,
+    make_parts,
+    read_certificates,
+    sinks,
+)
 from postoffice.assembly.registry import registry_of
 from postoffice.config.places import Listen
 from postoffice.config.report import differences, warnings
 from postoffice.config.settings import Settings
+from postoffice.config_file import unfit
 from postoffice.interfaces import (
     SpoolDamaged,
     SpoolFailed,
@@ -37,7 +46,6 @@ from postoffice.services.privileges import (
     make_directory,
 )
 from postoffice.services.sockets import Sockets
-from postoffice.services.tls import Unusable
 
 # What is settled before root is given up, or belongs to what lasts as long as the service does.
 AT_START = frozenset(
@@ -104,13 +112,13 @@ class Office(MultiService):
         account = self.parts.account
         try:
             self.parts.journal.open()
-            self.parts.certificates.take(self.parts.certificates.read(pairs(self.settings)))
+            self.parts.certificates.take(read_certificates(self.parts.certificates, self.settings))
             make_directory(self.settings.spool, account, 0o700)
             make_directory(os.path.dirname(self.settings.control), account, 0o755)
             self.doors.sockets.bind()
             if self.parts.helper.at_start:
                 self.parts.helper.start()
-        except Unusable as error:
+        except LookupError as error:
             self.parts.journal.fatal(f"cannot start: {error}")
             raise SystemExit(os.EX_CONFIG) if self.foreground else error from None
         except OSError as error:
@@ -129,9 +137,9 @@ class Office(MultiService):
 
     async def _open(self) -> None:
         parts = self.parts
-        for warning in warnings(self.settings):
-            parts.journal.warning(warning)
         # As the account we are now, which may be unable to read what root could.
+        for warning in (*warnings(self.settings), *unfit(self.settings, unprivileged=False)):
+            parts.journal.warning(str(warning))
         parts.certificates.refresh()
         try:
             await parts.spool.open()
@@ -171,10 +179,10 @@ class Office(MultiService):
             front = make_front(settings, host, registry, parts)
             if front.filters is not None:
                 front.filters.load()
-            certificates = parts.certificates.read(pairs(settings))
+            certificates = read_certificates(parts.certificates, settings)
             if settings.log != before.log:
                 journal.reopen(sinks(settings, self.foreground))
-        except (LookupError, OSError, Unusable) as error:
+        except (LookupError, OSError) as error:
             journal.error(f"{NOT_TAKEN_OVER}: {error}")
             return
         adapt_parts(parts, settings, host, registry.directory)

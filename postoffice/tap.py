@@ -20,6 +20,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, ClassVar, NoReturn, cast
 
+from attrs import evolve
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
@@ -28,7 +29,7 @@ from twisted.python.usage import Options as UsageOptions
 from zope.interface import provider
 
 from postoffice import config_file, wire
-from postoffice.assembly.parts import pairs
+from postoffice.assembly.parts import read_certificates
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, Settings
 from postoffice.interfaces import IJournal
@@ -36,8 +37,8 @@ from postoffice.offline import answer
 from postoffice.server.office import NotDone
 from postoffice.service import NOT_TAKEN_OVER, Office, make_office
 from postoffice.services.journal import Journal
-from postoffice.services.privileges import service_account
-from postoffice.services.tls import Certificates, Unusable
+from postoffice.services.privileges import Account, give_up_root, named_account, service_account
+from postoffice.services.tls import Certificates
 from postoffice.watched import Watch
 
 
@@ -70,7 +71,8 @@ def makeService(options: Options) -> IService:
     settings: Settings = options["settings"]
     parent = options.parent
     try:
-        account = service_account(settings.user)
+        with settings.blaming("user"):
+            account = service_account(settings.user)
         office = make_office(settings, account, reactor, foreground=bool(parent and parent["nodaemon"]))
     except (LookupError, OSError) as error:
         fail(os.EX_CONFIG, str(error))
@@ -214,15 +216,40 @@ def logger() -> Callable[[LogEvent], None]:
 
 def check(arguments: Sequence[str]) -> None:
     """Print every setting and where it came from; exit with EX_CONFIG when something is wrong."""
+    from twisted.internet import reactor
+
     options = Options()
     options.parseOptions(list(arguments))
+    settings: Settings = options["settings"]
     remarks: list[str] = []
     certificates = Certificates(Watch(time.time, remarks.append))
     try:
-        certificates.take(certificates.read(pairs(options["settings"])))
-    except Unusable as error:
+        account = _account_to_check(settings, remarks)
+        # What can be wrong is told when it is made. Our name may take the system half a minute.
+        stand_in = account or named_account("nobody")
+        make_office(evolve(settings, hostname="literal"), stand_in, reactor, foreground=True)
+        certificates.take(read_certificates(certificates, settings))
+    except (LookupError, OSError) as error:
         fail(os.EX_CONFIG, str(error))
-    print(report(options["settings"]), *(f"# warning: {remark}\n" for remark in remarks), sep="")
+    if account is not None and os.geteuid() == 0:
+        give_up_root(account)
+        remarks.extend(map(str, config_file.unfit(settings, unprivileged=False)))
+    print(report(settings), *(f"# warning: {remark}\n" for remark in remarks), sep="")
+
+
+def _account_to_check(settings: Settings, remarks: list[str]) -> Account | None:
+    """Whom the service would run as; whoever asks may check what only root can start.
+
+    None where the usual account is not there: nothing in the file is wrong, so that is a remark.
+    """
+    if settings.user is not None:
+        with settings.blaming("user"):
+            return named_account(settings.user)
+    try:
+        return service_account(None)
+    except LookupError as error:
+        remarks.append(str(error))
+        return None
 
 
 def ask(arguments: Sequence[str]) -> None:

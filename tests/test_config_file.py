@@ -6,11 +6,11 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.config.settings import ConfigError, RootOnly
-from postoffice.config_file import Untrusted, load
+from postoffice.config.settings import ConfigError, RootOnly, Settings
+from postoffice.config_file import Untrusted, load, unfit
 
 
-class Load(SynchronousTestCase):
+class FileCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = os.path.abspath(self.mktemp())
         os.makedirs(self.folder, 0o755)
@@ -27,6 +27,8 @@ class Load(SynchronousTestCase):
             load(self.path)
         return str(caught.exception)
 
+
+class Load(FileCase):
     def test_reads_and_overrides(self) -> None:
         settings = load(self.write(b"size=1\nhops=2\n"), ["hops=3", "relay-host=a.example"])
         self.assertEqual((settings.size, settings.hops), (1, 3))
@@ -79,6 +81,84 @@ class Load(SynchronousTestCase):
         self.write(b"#" * ((1 << 20) + 1))
         self.assertIn("larger than", self.problem())
 
-    def test_named_files_are_there(self) -> None:
-        self.write(f"size=1\nvirtual={self.folder}/none\n".encode())
-        self.assertEqual(self.problem(), f"{self.path}:2: virtual: {self.folder}/none does not exist")
+
+class Paths(FileCase):
+    """What a path must lead to, told with file, line, option and what to do."""
+
+    def refused(self, line: str, *what: str) -> None:
+        self.write(f"size=1\n{line}\n".encode())
+        option = line.partition("=")[0]
+        with self.assertRaises(ConfigError) as caught:
+            load(self.path)
+        told = str(caught.exception).splitlines()
+        self.assertEqual(told, [f"{self.path}:2: {option}: {text}" for text in what])
+
+    def taken(self, line: str) -> None:
+        self.write(f"{line}\n".encode())
+        load(self.path)
+
+    def test_files(self) -> None:
+        none, file = f"{self.folder}/none", f"{self.folder}/file"
+        missing = "does not exist; make it, or leave the option out"
+        os.mkfifo(f"{self.folder}/fifo")
+        with open(file, "w"):
+            for option in ("aliases", "banner"):
+                self.refused(f"{option}={none}", f"{none} {missing}")
+                self.refused(f"{option}={file}/x", f"{file}/x {missing}")
+                self.refused(f"{option}={self.folder}", f"{self.folder} is a directory; name a file")
+                self.refused(f"{option}=/dev/null", "/dev/null is no regular file; name a file")
+                self.refused(f"{option}={file}/../fifo", f"{file}/../fifo {missing}")
+                self.refused(
+                    f"{option}={self.folder}/fifo", f"{self.folder}/fifo is no regular file; name a file"
+                )
+                self.taken(f"{option}={file}")
+            self.refused(
+                f"access={self.folder},{none}",
+                f"{self.folder} is a directory; name a file",
+                f"{none} {missing}",
+            )
+            self.refused(f"access={file},{none}", f"{none} {missing}")
+            self.taken(f"access={file},{file}")
+
+    def test_directories(self) -> None:
+        none = f"{self.folder}/none"
+        self.refused(f"virtual={none}", f"{none} does not exist; make it, or leave the option out")
+        self.refused(f"virtual={self.path}", f"{self.path} is no directory; name one")
+        self.taken(f"virtual={self.folder}")
+
+    def test_standard_files_may_be_missing(self) -> None:
+        missing = [name for name in ("/etc/issue.smtp", "/etc/virtual") if not os.path.exists(name)]
+        for name in missing:
+            self.taken(f"{'banner' if name.endswith('smtp') else 'virtual'}={name}")
+
+    def test_what_is_made(self) -> None:
+        file = f"{self.folder}/file"
+        with open(file, "w"):
+            for line in (f"spool={file}", f"spool={file}/a/b", f"control={file}/control"):
+                self.refused(line, f"{file} is no directory; name another place")
+        self.taken(f"spool={self.folder}/a/b")
+        self.taken(f"control={self.folder}/a/control")
+
+    def test_what_cannot_be_made(self) -> None:
+        self.patch(os, "access", lambda path, mode: False)
+        for line in (f"spool={self.folder}/a/b", f"control={self.folder}/a/b/control"):
+            settings = Settings.from_text(line, "x.cf")
+            (told,) = map(str, unfit(settings, unprivileged=True))
+            made = f"uid {os.getuid()} cannot make it in {self.folder}; make it"
+            what = f"{self.folder}/a/b does not exist, and {made}"
+            self.assertEqual(told, f"x.cf:1: {line.partition('=')[0]}: {what}")
+            self.assertEqual(list(unfit(settings, unprivileged=False)), [])
+
+    def test_the_directory_of_a_log(self) -> None:
+        none = f"{self.folder}/none"
+        self.refused(f"log=json:{none}/log", f"the directory {none} does not exist; make it")
+        self.taken(f"log={self.folder}/log")
+        self.taken("log=syslog")
+
+    def test_unreadable(self) -> None:
+        self.patch(os, "access", lambda path, mode: False)
+        for line in (f"aliases={__file__}", f"virtual={self.folder}"):
+            option, _, path = line.partition("=")
+            (told,) = map(str, unfit(Settings.from_text(line, "x.cf"), unprivileged=False))
+            what = f"{path} cannot be read by uid {os.getuid()}; change its mode or its owner"
+            self.assertEqual(told, f"x.cf:1: {option}: {what}")

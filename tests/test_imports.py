@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "interfaces": {*LANGUAGE},
     **dict.fromkeys(STAGES, BELOW_STAGES),
     "assembly": BELOW_STAGES | STAGES,
-    "service": BELOW_STAGES | STAGES | {"assembly"},
+    "service": BELOW_STAGES | STAGES | {"assembly", "config_file"},
     "offline": BELOW_STAGES | STAGES | {"assembly"},
     "tap": BELOW_STAGES | STAGES | {"config_file", "assembly", "service", "offline"},
 }

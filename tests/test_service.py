@@ -197,13 +197,14 @@ class Building(SynchronousTestCase):
         office.parts.journal.open()
         # As where there is no PAM.
         self.patch(front, "load_pam", no_pam)
-        for line in ("control-group=no-such-group", "log=/nonexistent/log", "auth=virtual,pam"):
+        for line in ("control-group=no-such", "log=/nonexistent/log", "auth=virtual,pam"):
             office.reload(self.settings("size=5", line))
             self.assertEqual(facts(office), facts(same))
             self.assertEqual(office.settings, same.settings)
         told = Path(self.top, "log").read_text()
         self.assertEqual(told.count(" error the configuration was not taken over"), 3)
-        self.assertIn("auth=pam needs PAM", told)
+        self.assertIn("in force: test.cf:7: auth: auth=pam needs PAM\n", told)
+        self.assertIn("in force: test.cf:7: control-group: there is no group 'no-such'; name one", told)
         office.parts.journal.stop()
 
     def test_a_certificate_that_is_unfit_ends_the_start_and_names_the_file(self) -> None:
@@ -213,7 +214,10 @@ class Building(SynchronousTestCase):
         ended = self.assertRaises(SystemExit, office.privilegedStartService)
         self.assertEqual(ended.code, os.EX_CONFIG)
         told = Path(self.top, "log").read_text()
-        self.assertIn(f"cannot start: {pair.certificate}: this is not a private key in PEM form", told)
+        self.assertIn(
+            f"cannot start: test.cf:6: tls-cert: {pair.certificate}: this is not a private key in PEM form",
+            told,
+        )
         office.parts.journal.stop()
 
     def test_certificates_come_and_go_with_the_settings(self) -> None:
@@ -227,7 +231,9 @@ class Building(SynchronousTestCase):
         office.reload(self.settings("size=5", *with_tls, f"tls-cert={other.certificate}", "tls-key=/nowhere"))
         self.assertEqual(office.settings.size, 0)
         told = Path(self.top, "log").read_text()
-        self.assertIn("not taken over, the one before stays in force: /nowhere: No such file", told)
+        self.assertIn(
+            "not taken over, the one before stays in force: test.cf:11: tls-key: /nowhere: No such file", told
+        )
         os.unlink(pair.key)
         office.reload(self.settings("size=5", *with_tls))
         self.assertEqual(office.settings.size, 5)

@@ -100,6 +100,8 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
     filters = filters_of(settings, host, directory, policy, parts)
     hashes = PasswordHashes()
     authenticator = authenticator_of(settings, registry, hashes, parts)
+    with settings.blaming("control-group"):
+        control_group = group_id(settings.control_group)
     pace = Pace(settings.timeout, settings.min_rate)
 
     def door(name: Door) -> SmtpFactory:
@@ -125,7 +127,7 @@ def make_front(settings: Settings, host: str, registry: Registry, parts: Parts) 
         local=LocalSettings(
             host,
             parts.account.uid,
-            group_id(settings.control_group),
+            control_group,
             settings.mailq_all,
             settings.recipients,
             settings.timeout,
@@ -178,9 +180,10 @@ def authenticator_of(
         "pam": lambda: SystemPasswords(domains, of_accounts.by_pam),
     }
     # What processes of the helper's will load has to be there.
-    for source, load in (("passwd", load_shadow), ("pam", load_pam)):
-        if source in settings.auth:
-            load()
+    with settings.blaming("auth"):
+        for source, load in (("passwd", load_shadow), ("pam", load_pam)):
+            if source in settings.auth:
+                load()
     of_system = any(source != "virtual" for source in settings.auth)
     return make_authenticator(
         registry.directory,

@@ -55,7 +55,7 @@ from postoffice.services.privileges import (
 )
 from postoffice.services.sinks import Sink, open_sink
 from postoffice.services.stall import StallMeter, thread_waited
-from postoffice.services.tls import Certificates, Pair
+from postoffice.services.tls import Certificates, Loaded, Pair, Unusable
 from postoffice.spool.sqlite import SqliteSpool
 from postoffice.watched import Watch
 
@@ -245,9 +245,14 @@ def queue_settings(settings: Settings, host: str) -> QueueSettings:
     return QueueSettings(host, settings.retry, settings.qreturn, settings.queue_run, settings.immediate)
 
 
-def pairs(settings: Settings) -> list[Pair]:
-    """The certificates and their keys."""
-    return list(map(Pair, settings.tls_cert, settings.tls_key))
+def read_certificates(certificates: Certificates, settings: Settings) -> dict[Pair, Loaded]:
+    """What the files of certificates and keys hold. Errors: LookupError that names option and file."""
+    try:
+        return certificates.read(map(Pair, settings.tls_cert, settings.tls_key))
+    except Unusable as error:
+        of_key = error.path in settings.tls_key and error.path not in settings.tls_cert
+        with settings.blaming("tls-key" if of_key else "tls-cert", error.path):
+            raise LookupError(str(error)) from None
 
 
 def limits(settings: Settings, reactor: Any, world: World) -> Limits:

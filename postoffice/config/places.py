@@ -322,6 +322,6 @@ TRUSTED = Kind("host or [ip]", _trusted)
 _KINDS = "mbox:DIR, maildir:PATH, lmtp:/socket or lmtp:host:port"
 MAILBOX = Kind(_KINDS, _system_mailbox)
 VIRTUAL_MAILBOX = Kind(_KINDS, _virtual_mailbox)
-LOG = Kind("[json:]syslog, stderr, journal or /file", _log)
+LOG = Kind("[json:]syslog, stderr, journal or /file", _log, place="log")
 ROUTE = Kind("[from:]domain:host[:port]", _route)
 FILTER = Kind("ADDRESS[,name=value...]", _filter)

@@ -8,7 +8,8 @@ what it means. Times are seconds, sizes are octets, and 0 is "no limit" for ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -180,6 +181,18 @@ class Settings:
         """Where an option was set: `default`, `FILE:LINE` or `-o`; several are separated by blanks."""
         option = BY_NAME[name.replace("_", "-")]
         return " ".join(str(one.origin) for one in self.assigned if one.name == option.name) or "default"
+
+    @contextmanager
+    def blaming(self, name: str, value: str = "") -> Iterator[None]:
+        """A LookupError from here tells also where this option was set, if several times: to this value."""
+        try:
+            yield
+        except LookupError as error:
+            named = [one for one in self.assigned if one.name == name]
+            fitting = [one for one in named if one.value == value] or named
+            if not fitting:
+                raise
+            raise LookupError(f"{fitting[0].origin}: {name}: {error.args[0]}") from None
 
 
 def _known(assignments: Iterable[Assignment], problems: list[Problem]) -> dict[str, list[Assignment]]:

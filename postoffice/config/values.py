@@ -16,6 +16,7 @@ from typing import Any, Literal
 from attrs import frozen
 
 Network = IPv4Network | IPv6Network
+Place = Literal["", "file", "directory", "made", "socket", "log"]
 
 _NUMBER = re.compile(r"([0-9]{1,15})([A-Za-z]?)\Z")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -41,14 +42,15 @@ class Kind:
     """How the values of an option are written: `form` for people, `parse` for us.
 
     With `bare`, the name alone is allowed and means 1. With `spreads`, one text may stand for
-    several values: `parse` returns a tuple. `reads` marks a file that must be readable once it is set.
+    several values: `parse` returns a tuple. `place` says what a path that was set must lead to: a `file` or a
+    `directory` that is read, a directory that is `made` at the start, a `socket` in such a one, a `log`.
     """
 
     form: str
     parse: Callable[[str], Any]
     bare: bool = False
     spreads: bool = False
-    reads: bool = False
+    place: Place = ""
 
 
 @frozen
@@ -290,8 +292,11 @@ SIZE = Kind("N bytes, k m g (decimal)", _size, bare=True)
 SPACE = Kind("N KiB, m g", _space, bare=True)
 PORT = Kind("port", port, bare=True)
 PATH = Kind("/path", path)
-READ_PATH = Kind("/path", path, reads=True)
-TWO_PATHS = Kind("/path,/path", _two_paths)
+READ_FILE = Kind("/path", path, place="file")
+READ_DIRECTORY = Kind("/path", path, place="directory")
+TWO_FILES = Kind("/path,/path", _two_paths, place="file")
+MADE_DIRECTORY = Kind("/path", path, place="made")
+MADE_SOCKET = Kind("/path", path, place="socket")
 DOMAIN = Kind("domain", domain)
 HOSTNAME = Kind("auto, literal or a name", _hostname)
 ACCOUNT = Kind("name", _account)

@@ -31,8 +31,13 @@ def service_account(user: str | None) -> Account:
     if os.geteuid() != 0:
         own = _account(pwd.getpwuid(os.geteuid()))
         if user not in (None, own.name):
-            raise LookupError(f"user={user}: only root can run the service as somebody else; leave user= out")
+            raise LookupError(f"only root can run the service as {user}; leave user= out")
         return own
+    return named_account(user)
+
+
+def named_account(user: str | None) -> Account:
+    """The account to run as when started by root; errors as those of `service_account`."""
     name = user or "postoffice"
     try:
         entry = pwd.getpwnam(name)
@@ -41,7 +46,7 @@ def service_account(user: str | None) -> Account:
             f"there is no account {name!r} to run as; create it (useradd --system {name}) or set user="
         ) from None
     if entry.pw_uid == 0:
-        raise LookupError(f"user={name}: the service never runs as root; name another account")
+        raise LookupError(f"{name} is root, and the service never runs as root; name another account")
     return _account(entry)
 
 
@@ -69,7 +74,7 @@ def group_id(name: str | None) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise LookupError(f"there is no group {name!r}; control-group must name one") from None
+        raise LookupError(f"there is no group {name!r}; name one that is there") from None
 
 
 def _account(entry: pwd.struct_passwd) -> Account:

@@ -48,7 +48,11 @@ _Identity = tuple[int, int, int, bool] | None
 
 
 class Unusable(Exception):
-    """A certificate cannot be used; the message names the file and what is wrong with it."""
+    """A certificate cannot be used; the message names the file, `path`, and what is wrong with it."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path}: {what}")
+        self.path = path
 
 
 @frozen
@@ -74,22 +78,22 @@ class _Credential:
             chain = x509.load_pem_x509_certificates(_read(pair.certificate))
             names = _names(chain[0])
         except ValueError:
-            raise Unusable(f"{pair.certificate}: this is not a certificate in PEM form") from None
+            raise Unusable(pair.certificate, "this is not a certificate in PEM form") from None
         try:
             key = load_pem_private_key(_read(pair.key), None)
         except TypeError:
-            raise Unusable(f"{pair.key}: the key is encrypted, and there is nobody to ask how") from None
+            raise Unusable(pair.key, "the key is encrypted, and there is nobody to ask how") from None
         except (ValueError, UnsupportedAlgorithm):
-            raise Unusable(f"{pair.key}: this is not a private key in PEM form") from None
+            raise Unusable(pair.key, "this is not a private key in PEM form") from None
         if not isinstance(key, _Key):
-            raise Unusable(f"{pair.key}: TLS needs a key for RSA, ECDSA or Ed25519")
+            raise Unusable(pair.key, "TLS needs a key for RSA, ECDSA or Ed25519")
         if _public(key) != _public(chain[0]):
-            raise Unusable(f"{pair.key}: this is not the key of the first certificate in {pair.certificate}")
+            raise Unusable(pair.key, f"this is not the key of the first certificate in {pair.certificate}")
         credential = cls(chain, key, names)
         try:
             credential.context()
         except SSL.Error as error:
-            raise Unusable(f"{pair.certificate}: {_reason(error)}") from None
+            raise Unusable(pair.certificate, _reason(error)) from None
         return credential
 
     def context(self) -> SSL.Context:
@@ -235,7 +239,7 @@ def _read(path: str) -> bytes:
     try:
         return read(path)[1]
     except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
+        raise Unusable(path, error.strerror or str(error)) from None
 
 
 def _names(certificate: x509.Certificate) -> frozenset[bytes]:

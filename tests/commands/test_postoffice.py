@@ -15,7 +15,7 @@ from postoffice.commands import common
 from postoffice.commands.postoffice import _period
 from postoffice.config.options import BY_NAME
 from tests.commands.support import CommandCase
-from tests.support import CHECKOUT
+from tests.support import CHECKOUT, need_root
 
 DONE: dict[str, Any] = {"done": True, "id": "Q7", "refused": []}
 
@@ -233,6 +233,27 @@ class Becoming(CommandCase):
         self.assertEqual((code, err), (0, ""))
         self.assertRegex(out, r"(?m)^size=20m +# -o$")
         self.assertRegex(out, rf"(?m)^control={self.control} +# {self.file}:1$")
+
+    def test_check_tells_what_a_start_would(self) -> None:
+        for line, what in (
+            ("user=no-such-user", "user: there is no account 'no-such-user' to run as"),
+            ("user=root", "user: root is root, and the service never runs as root"),
+            ("control-group=no-such-group", "control-group: there is no group 'no-such-group'"),
+            ("virtual=/etc/passwd", "virtual: /etc/passwd is no directory"),
+        ):
+            with open(self.file, "w") as file:
+                file.write(f"{line}\n")
+            code, out, err = self.run_command("-C", self.file, "-bt")
+            self.assertEqual((code, out), (os.EX_CONFIG, ""), err)
+            self.assertIn(f"postoffice: {self.file}:1: {what}", err)
+
+    def test_check_of_what_the_service_cannot_read(self) -> None:
+        need_root()
+        with open(self.file, "a") as file:
+            file.write("user=nobody\naliases=/etc/shadow\n")
+        code, out, err = self.run_command("-C", self.file, "-bt")
+        self.assertEqual((code, err), (os.EX_OK, ""))
+        self.assertIn(f"# warning: {self.file}:3: aliases: /etc/shadow cannot be read by uid 65534;", out)
 
     def test_check_of_a_bad_file(self) -> None:
         with open(self.file, "a") as file:

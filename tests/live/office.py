@@ -51,9 +51,10 @@ def settings(directory: Path, kind: Kind = "maildir", port: int | None = None) -
 
 
 def furnish(directory: Path, users: Mapping[str, Sequence[str]] = USERS) -> None:
-    """The virtual domains with their users, `name` or `name:hash`; an alias file; a directory for mail."""
+    """The virtual domains with their users, `name` or `name:hash`; empty alias and access files; `mail`."""
     (directory / "mail").mkdir(parents=True, exist_ok=True)
-    (directory / "aliases").touch()
+    for name in ("aliases", "hosts.allow", "hosts.deny"):
+        (directory / name).touch()
     for domain, names in users.items():
         passwd = directory / "virtual" / domain / "passwd"
         passwd.parent.mkdir(parents=True)

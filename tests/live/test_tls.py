@@ -390,11 +390,12 @@ class Starting(TlsCase):
     def test_exit_status_and_file(self) -> None:
         need_root()
         self.assertIn(
-            "/no/such.crt: No such file",
+            ": tls-cert: /no/such.crt: No such file",
             self.refused("tls-cert=/no/such.crt", f"tls-key={self.pair.key}"),
         )
         self.assertIn(
-            f"{self.other.key}: this is not the key of the first certificate in {self.pair.certificate}",
+            f": tls-key: {self.other.key}: this is not the key of the first certificate in "
+            f"{self.pair.certificate}",
             self.refused(f"tls-cert={self.pair.certificate}", f"tls-key={self.other.key}"),
         )
 

@@ -313,6 +313,10 @@ BAD: Mapping[str, tuple[str, Sequence[str]]] = {
     "port": ("listen=127.0.0.1:99999", ("listen", "99999")),
     "choice": ("bare-newline=perhaps", ("bare-newline", "perhaps")),
     "unreadable": ("banner=/no/such/file", ("banner", "/no/such/file")),
+    "directory": ("aliases=/etc", ("aliases", "/etc is a directory")),
+    "no directory": ("virtual=/etc/hostname", ("virtual", "/etc/hostname is no directory")),
+    "no room": ("spool=/etc/hostname/spool", ("spool", "/etc/hostname is no directory")),
+    "nobody": ("user=no-such-user", ("user", "no-such-user")),
     "no name": ("=25", ()),
     "account": ("hostname=not a name", ("hostname", "not a name")),
 }
@@ -369,8 +373,9 @@ class BadSettings(OfficeCase):
 
     def test_all_at_once(self) -> None:
         """Every bad line is told in one go, in the order of the file."""
-        # Files are looked at when nothing else is wrong.
-        lines = [line for what, (line, _) in BAD.items() if what != "unreadable"]
+        # Files and accounts are looked at when nothing else is wrong.
+        late = {"unreadable", "directory", "no directory", "no room", "nobody"}
+        lines = [line for what, (line, _) in BAD.items() if what not in late]
         done = self.ask("-bt", lines)
         self.assertEqual(done.returncode, os.EX_CONFIG)
         places = [line.partition(".cf:")[2].partition(":")[0] for line in done.stderr.splitlines()]

@@ -16,6 +16,7 @@ from postoffice.services.privileges import (
     give_up_root,
     group_id,
     make_directory,
+    named_account,
     service_account,
 )
 from tests.support import CHECKOUT, need_root
@@ -49,6 +50,11 @@ class WhoItIs(SynchronousTestCase):
     def test_the_service_never_runs_as_root(self) -> None:
         self.as_uid(0)
         self.assertIn("never runs as root", str(self.assertRaises(LookupError, service_account, "root")))
+
+    def test_anybody_may_ask_whom_root_would_start_it_as(self) -> None:
+        self.as_uid(65534)
+        self.assertEqual(named_account("daemon").name, "daemon")
+        self.assertIn("never runs as root", str(self.assertRaises(LookupError, named_account, "root")))
 
     def test_others_run_as_themselves(self) -> None:
         self.as_uid(65534)

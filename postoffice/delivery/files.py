@@ -9,6 +9,7 @@ Errors: `OSError` as the system says it, and the two exceptions below.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -56,6 +57,9 @@ def make_directory(path: str, tree: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
+        # Another delivery may have made it a moment ago, and not have synced it yet.
+        with suppress(PermissionError):
+            sync_directory(os.path.dirname(path))
         return
     except FileNotFoundError:
         if not within(path, tree):

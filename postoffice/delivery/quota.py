@@ -76,6 +76,8 @@ class Quota:
         descriptor = os.open(place, _MAKE, 0o600)
         try:
             write_all(descriptor, content)
+            # A crash must not leave an empty file under that name: it would be no quota.
+            os.fsync(descriptor)
             os.rename(place, f"{self._root}/maildirsize")
         except BaseException:
             os.close(descriptor)

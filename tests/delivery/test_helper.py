@@ -5,6 +5,7 @@ from __future__ import annotations
 import mailbox
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from postoffice.delivery.as_user import LARGE_AT_ONCE
-from postoffice.delivery.helper import packets
+from postoffice.delivery.helper import identity, packets
 from postoffice.delivery.helper_process import HelperSettings
 from postoffice.delivery.identities import Lost, NotAllowed
 from postoffice.delivery.local import LocalDelivery, LocalDeliverySettings
@@ -220,8 +221,22 @@ class CommandTests(HelperCase):
         self.assertEqual((uid, umask, niceness), (str(ACCOUNT.pw_uid), "0077", str(min(os.nice(0) + 10, 19))))
         self.assertIn("NoNewPrivs:\t1", status)
         self.assertIn("CapEff:\t0000000000000000", status)
+        for kind in ("SigIgn", "SigCgt"):
+            self.assertIn(f"{kind}:\t0000000000000000", status)
         # A line of its own, the three standard ones, and that which `ls` opened.
         self.assertEqual(int(files), 5)
+
+    async def test_D2_what_a_command_may_use(self) -> None:
+        """Less than the service, whatever that may."""
+        for kind in identity.LIMITS:
+            before = resource.getrlimit(kind)
+            self.addCleanup(resource.setrlimit, kind, before)
+            resource.setrlimit(kind, (before[1], before[1]))
+        lines = (await self.said("cat /proc/self/limits")).splitlines()
+        limits = {line[:26].rstrip(): line[26:].split()[:2] for line in lines}
+        self.assertEqual(limits["Max core file size"], ["0", "0"])
+        self.assertEqual(limits["Max open files"], ["1024", "4096"])
+        self.assertEqual(limits["Max file size"], ["unlimited", "unlimited"])
 
     async def test_D1_nothing_of_the_letter_reaches_the_shell(self) -> None:
         command = Command(f'echo "$SENDER" > {self.top}/said', ACCOUNT.pw_name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -71,6 +72,52 @@ class RulesTests(SynchronousTestCase):
 
     def test_an_account_may_come_back(self) -> None:
         self.assertEqual(self.refused("joe"), ("there is no account joe", False))
+
+
+class BecomingTests(SynchronousTestCase):
+    """What is made sure of behind the change, with a system that does not do all it says."""
+
+    def become(self, *, ids: tuple[int, ...] = (1000,) * 3, groups: tuple[int, ...] = (1000,) * 3) -> str:
+        """Why a process that is now these does not go on."""
+        self.patch(identity.os, "geteuid", lambda: 0)
+        self.patch(identity.os, "getgrouplist", lambda name, group: [group])
+        for name in ("setgroups", "setresuid", "setresgid"):
+            self.patch(identity.os, name, lambda *_: None)
+        self.patch(identity.os, "getresuid", lambda: ids)
+        self.patch(identity.os, "getresgid", lambda: groups)
+        return str(self.assertRaises(PermissionError, identity.become, ACCOUNTS["ann"], "files", None))
+
+    def regain(self, *possible: str) -> None:
+        def refuse(_: int) -> None:
+            raise PermissionError
+
+        for name in ("setuid", "setgid", "seteuid", "setegid"):
+            self.patch(identity.os, name, (lambda _: None) if name in possible else refuse)
+
+    def test_D2_every_id_is_looked_at(self) -> None:
+        self.regain()
+        for at in range(3):
+            wrong = tuple(0 if at == place else 1000 for place in range(3))
+            self.assertEqual(self.become(ids=wrong), "the account was not taken on wholly")
+            self.assertEqual(self.become(groups=wrong), "the account was not taken on wholly")
+
+    def test_D2_every_way_back_is_tried(self) -> None:
+        for name in ("setuid", "setgid", "seteuid", "setegid"):
+            self.regain(name)
+            self.assertEqual(self.become(), "root could be regained after becoming ann")
+
+    def test_D2_limits_are_never_raised(self) -> None:
+        set_to: dict[int, tuple[int, int]] = {}
+        self.patch(identity.resource, "setrlimit", set_to.__setitem__)
+        for before, files in (
+            ((20, 500), (500, 500)),
+            ((20, 2000), (1024, 2000)),
+            ((20, 20000), (1024, 4096)),
+            ((20, resource.RLIM_INFINITY), (1024, 4096)),
+        ):
+            self.patch(identity.resource, "getrlimit", lambda kind, before=before: before)
+            identity.set_limits()
+            self.assertEqual(set_to, {resource.RLIMIT_CORE: (0, 0), resource.RLIMIT_NOFILE: files})
 
 
 class FolderTests(SynchronousTestCase):

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from postoffice.assembly.registry import Ground, registry_of
 from postoffice.config.settings import Settings
@@ -26,6 +27,19 @@ from tests.doubles import StaticResolver
 
 ANN = "ann"
 HOST = "mx.example.net"
+
+
+@implementer(IHomes)
+class EveryHome:
+    """A file of these words in every home. `asked` are the accounts it was read as."""
+
+    def __init__(self, words: str) -> None:
+        self._words = words
+        self.asked: list[str] = []
+
+    async def read(self, account: str, name: str) -> bytes | None:
+        self.asked.append(account)
+        return self._words.encode()
 
 
 def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:

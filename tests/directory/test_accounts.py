@@ -13,7 +13,7 @@ from postoffice.directory.domains import OurDomain
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Mailbox, OwnMailbox
 from postoffice.watched import Unreadable, Watch
-from tests.directory.support import DirectoryTestCase, at_once
+from tests.directory.support import DirectoryTestCase, EveryHome, at_once
 
 DOMAIN = OurDomain("example.org", virtual=True)
 UNFIT = (
@@ -158,6 +158,17 @@ class FloorTests(DirectoryTestCase):
         self.make("root-mail=joe")
         self.assertEqual(self.copies("root"), ["/var/mail/joe"])
         self.assertEqual(self.copies("mail"), ["/var/mail/joe"])
+
+    def test_D4_nothing_is_read_as_an_account_below_the_floor(self) -> None:
+        """Who may write to such a home (that of mail is /var/mail) does not say where root's mail goes."""
+        homes = self.homes = EveryHome("x@example.com\n")
+        for line, mailbox in (("", "/var/mail/mail"), ("root-mail=daemon", "/var/mail/daemon")):
+            self.make(line)
+            self.assertEqual(self.copies("root"), [mailbox])
+        self.assertEqual(homes.asked, [])
+        self.make("root-mail=joe")
+        self.assertEqual(self.copies("root"), ["x@example.com"])
+        self.assertEqual(homes.asked, ["joe"])
 
     def test_an_alias_comes_first(self) -> None:
         self.write("aliases", "root: ann\n")

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Command, Copy, File, Mailbox, OwnMailbox
 from postoffice.mail.reply import Refusal
-from tests.directory.support import DirectoryTestCase
+from tests.directory.support import DirectoryTestCase, EveryHome
 from tests.support import counted
 
 TOO_MANY = "550 5.2.4 The address stands for too many recipients"
@@ -264,10 +264,13 @@ class UserMapTests(DirectoryTestCase):
         os.chmod(f"{self.home}/.alias", 0o666)
         self.assertEqual(self.refusal("lego-ann").code, 451)
 
-    def test_not_for_virtual_users(self) -> None:
+    def test_D4_not_for_virtual_users(self) -> None:
+        """They have no homes, and nobody's who has their name is theirs."""
+        homes = self.homes = EveryHome("lego-bob: y@example.com\nlego-ann: y@example.com\n")
         self.make("usermap=*-~:~/.alias,x@example.com")
-        self.write("home/.alias", "lego-bob: y@example.com\n")
         self.assertEqual(self.copies("lego-bob@example.org"), ["x@example.com"])
+        self.assertEqual(homes.asked, [])
+        self.assertEqual(self.copies("lego-ann"), ["y@example.com"])
 
     def test_longer_names_than_there_may_be_match_no_map(self) -> None:
         self.make("usermap=*:x@example.com")

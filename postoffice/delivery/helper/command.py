@@ -75,7 +75,8 @@ def _become_command(text: str, environment: dict[str, str], standard_input: int,
     try:
         os.setpgid(0, 0)
         os.nice(NICENESS)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+        # What Python and the supervisor ignore is nothing to it.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         for descriptor, standard in ((standard_input, 0), (output, 1), (output, 2)):

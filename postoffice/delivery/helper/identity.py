@@ -22,6 +22,14 @@ MAILBOXES = frozenset({"files", "places"})
 CHECKS = frozenset({"shadow", "pam"})
 """Purposes of children that see a password."""
 
+LIMITS = {resource.RLIMIT_CORE: (0, 0), resource.RLIMIT_NOFILE: (1024, 4096)}
+"""What a child and the commands it runs may use, at first and at most.
+
+A core file would show letters. The service may open so many files that programs which close all there could
+be would take long. How much a user has going, or stored, is for the machine's operator to limit (limits.conf,
+quotas, `TasksMax=` of the unit): a number that counts what else the user does would lose mail.
+"""
+
 # prctl(2)
 _SET_DUMPABLE = 4
 _NO_NEW_PRIVS = 38
@@ -120,13 +128,21 @@ def become(entry: pwd.struct_passwd, purpose: str, shared_group: int | None) -> 
         _prctl(_NO_NEW_PRIVS, 1)
     if purpose in CHECKS:
         _prctl(_SET_DUMPABLE, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    set_limits()
     os.umask(0o077)
     try:
         # A home may be a file system that does not answer.
         os.chdir("/" if purpose in CHECKS else entry.pw_dir)
     except OSError:
         os.chdir("/tmp")
+
+
+def set_limits() -> None:
+    """Be limited from now on; never to more than before."""
+    for kind, (at_first, at_most) in LIMITS.items():
+        _, before = resource.getrlimit(kind)
+        most = at_most if before == resource.RLIM_INFINITY else min(at_most, before)
+        resource.setrlimit(kind, (min(at_first, most), most))
 
 
 def leave_group() -> None:

@@ -81,7 +81,7 @@ def seal(descriptor: int) -> None:
 
 def is_sealed(descriptor: int) -> bool:
     """Whether nobody can change it any more."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS == _SEALS
     return False
 

@@ -1288,6 +1288,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.milter.test_packets.Framing.test_E4_lengths_are_looked_at_before_anything_is_kept",
     ),
     Mutant(
+        "E4_failure_at_unknown",
+        "postoffice/filters/screening.py",
+        "                    self._poisoned(leg)\n\n    def close",
+        "                    pass\n\n    def close",
+        "tests.filters.test_screening.Failures.test_E4_a_failure_at_an_unknown_command_spoils_the_letter",
+    ),
+    Mutant(
         "E4_body_in_pieces",
         "postoffice/milter/engine.py",
         "if self._body > self._longest_body:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from postoffice.assembly.parts import Parts
-from postoffice.config.places import FilterRule
+from postoffice.config.filters import FilterRule
 from postoffice.config.settings import Settings
 from postoffice.delivery.as_user import AsUser
 from postoffice.delivery.helper.identity import NOBODY
@@ -52,7 +52,7 @@ def _scanner(command: str, settings: Settings, parts: Parts) -> IFilter:
 
 
 def _terms(rule: FilterRule) -> Terms:
-    return Terms(rule.on_error, rule.when, rule.lazy)
+    return Terms(rule.on_error, rule.when, rule.lazy, rule.skip)
 
 
 def _filter(rule: FilterRule, settings: Settings, parts: Parts) -> IFilter:

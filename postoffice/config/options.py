@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from postoffice.config import places, values
+from postoffice.config import filters, places, values
 from postoffice.config.values import Kind
 
 NOW = True
@@ -120,7 +120,7 @@ _POLICY = (
     Option("greylist-keep", values.DURATION, NOW, "35d", "how long a pair that passed stays passed"),
     Option("greylist-null", values.COUNT, NOW, "5", "multiplier of the delay for the null sender"),
     Option("greylist-max", values.COUNT, NOW, "1000000", "most records of the greylist; 0 for no limit"),
-    Option("filter", places.FILTER, NOW, None, "a milter, or a Python filter", "none", repeatable=True),
+    Option("filter", filters.FILTER, NOW, None, "a milter, or a Python filter", "none", repeatable=True),
     Option("safe", values.FLAG, NOW, "0", "authenticated clients bypass the filters"),
     Option("spam", values.DISPOSITION, NOW, "bounce",
            "what happens to mail a filter rejects", root_only=True),

@@ -7,13 +7,12 @@ would be right.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Literal
+from typing import Literal
 
 from attrs import frozen
 
-from postoffice.config.values import Kind, choice, domain, flag, path, port, wait
+from postoffice.config.values import Kind, domain, path, port
 from postoffice.mail.destination import Remote
 
 _ENDPOINTS = ("tcp", "tcp6", "unix", "systemd", "fd")
@@ -75,7 +74,7 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def _host(text: str) -> str:
+def socket_host(text: str) -> str:
     """A host name or address of a socket; brackets only around an IPv6 address."""
     if text.startswith("[") and text.endswith("]"):
         found = _address(text[1:-1])
@@ -101,7 +100,7 @@ def _listen(text: str) -> tuple[Listen, ...]:
     number = port(number_text, 0)
     if host == "*":
         return Tcp("0.0.0.0", number), Tcp("::", number)
-    return (Tcp(_host(host), number),)
+    return (Tcp(socket_host(host), number),)
 
 
 def _listen_or(standard: int | None) -> Kind:
@@ -193,7 +192,7 @@ def _lmtp(text: str) -> str:
     host, colon, number = text.rpartition(":")
     if not colon or (":" in host and not host.startswith("[")):
         raise ValueError(f"{text!r} is not a place that takes LMTP; use lmtp:/socket or lmtp:host:port")
-    return f"{_host(host)}:{port(number)}"
+    return f"{socket_host(host)}:{port(number)}"
 
 
 def _system_mailbox(text: str) -> MailboxRule:
@@ -224,94 +223,6 @@ def _route(text: str) -> str:
     return text
 
 
-@frozen
-class FilterRule:
-    """A filter: a milter at the unix socket `path`, or at `host` and `port`, or the class `python`.
-
-    Times are seconds, None for the filter's usual ones; `max_data` is in octets, `deny` some of `CHANGES`.
-    """
-
-    path: str = ""
-    host: str = ""
-    port: int = 0
-    python: str = ""
-    timeout: int | None = None
-    connect_timeout: int | None = None
-    on_error: Literal["tempfail", "accept", "reject", "shutdown", "quarantine"] = "tempfail"
-    version: int = 6
-    when: Literal["smtp", "submit", "all"] = "all"
-    max_data: int = 65535
-    ignore_denied_actions: bool = False
-    oversize_header: Literal["fail", "skip"] = "fail"
-    lazy: bool = False
-    deny: frozenset[str] = frozenset()
-    daemon_name: str = ""
-
-
-CHANGES = (
-    *("add-headers", "change-headers", "change-body", "add-recipients", "remove-recipients"),
-    *("change-sender", "quarantine"),
-)
-"""What a milter may be denied to do to a letter."""
-
-
-def _changes(text: str) -> frozenset[str]:
-    denied = frozenset(map(choice(*CHANGES), text.split("+")))
-    if denied >= {*CHANGES} - {"change-sender"}:
-        # A milter that is offered nothing takes that for the oldest protocol, and assumes some. Another
-        # sender is nothing that each version knows.
-        raise ValueError("something has to be left that the filter may do")
-    return denied
-
-
-def _daemon_name(text: str) -> str:
-    if not re.fullmatch(r"[!-~]+", text):
-        raise ValueError(f"{text!r} is no word")
-    return text
-
-
-_FILTER_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "timeout": wait,
-    "connect-timeout": wait,
-    "on-error": choice("tempfail", "accept", "reject", "shutdown", "quarantine"),
-    "version": lambda text: int(choice("2", "3", "4", "6")(text)),
-    "when": choice("smtp", "submit", "all"),
-    "max-data": lambda text: {"64K": 65535, "256K": 262143, "1M": 1048575}[
-        choice("64K", "256K", "1M")(text.upper())
-    ],
-    "ignore-denied-actions": flag,
-    "oversize-header": choice("fail", "skip"),
-    "lazy": flag,
-    "deny": _changes,
-    "daemon-name": _daemon_name,
-}
-_PYTHON_CLASS = re.compile(r"python:([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)\Z").match
-_FILTER_OPTION = re.compile(r",(?=[a-z-]+=)")
-
-
-def _filter(text: str) -> FilterRule:
-    place, *rest = _FILTER_OPTION.split(text, maxsplit=1)
-    values: dict[str, Any] = {}
-    for word in rest[0].split(",") if rest else ():
-        name, equals, value = word.partition("=")
-        read = _FILTER_OPTIONS.get(name)
-        if read is None:
-            raise ValueError(f"{name!r} is no setting of a filter; use {', '.join(_FILTER_OPTIONS)}")
-        try:
-            values[name.replace("-", "_")] = read(value if equals else "1")
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    if place.startswith("/"):
-        return FilterRule(path=path(place), **values)
-    python = _PYTHON_CLASS(place)
-    if python:
-        return FilterRule(python=python[1], **values)
-    host, colon, number = place.rpartition(":")
-    if place.startswith("python:") or not colon or not host or (":" in host and not host.startswith("[")):
-        raise ValueError(f"{place!r} is not a filter; use /path, host:port or python:package.module:Class")
-    return FilterRule(host=_host(host), port=port(number), **values)
-
-
 LISTEN = Kind("port, host:port, [v6]:port, *:port or an endpoint", _listen, spreads=True)
 SUBMISSION = _listen_or(587)
 IMPLICIT_TLS = _listen_or(465)
@@ -324,4 +235,3 @@ MAILBOX = Kind(_KINDS, _system_mailbox)
 VIRTUAL_MAILBOX = Kind(_KINDS, _virtual_mailbox)
 LOG = Kind("[json:]syslog, stderr, journal or /file", _log, place="log")
 ROUTE = Kind("[from:]domain:host[:port]", _route)
-FILTER = Kind("ADDRESS[,name=value...]", _filter)

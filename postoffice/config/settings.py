@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from postoffice.config.filters import FilterRule
 from postoffice.config.options import BY_NAME, OPTIONS, Option
 from postoffice.config.parser import Assignment, Problem, parse, parse_override
-from postoffice.config.places import FilterRule, Listen, LogTarget, MailboxRule, NameServer
+from postoffice.config.places import Listen, LogTarget, MailboxRule, NameServer
 from postoffice.config.values import Disposition, Network, Rate
 from postoffice.mail.destination import Remote
 

@@ -169,7 +169,8 @@ def wait(text: str) -> int:
     return seconds
 
 
-def _network(text: str) -> Network:
+def network(text: str) -> Network:
+    """A network, or the one address that it is."""
     try:
         return ip_network(text.strip("[]"))
     except ValueError as error:
@@ -304,7 +305,7 @@ DISPOSITION = Kind("bounce[:why], accept or folder:path", disposition)
 BARE_NEWLINE = Kind("normalize or reject", choice("normalize", "reject"))
 AUTH_SOURCES = Kind("list of virtual, passwd, pam", _listed(choice("virtual", "passwd", "pam")))
 WAITS = Kind("list of times", _listed(wait))
-NETWORKS = Kind("list of networks", _listed(_network), spreads=True)
+NETWORKS = Kind("list of networks", _listed(network), spreads=True)
 RATE = Kind("[net:|user:]N/period", _rate)
 PACE = Kind("domain:N/period", _pace)
 TLS = Kind("domain:none|may|encrypt|verify", _tls)

@@ -2,7 +2,8 @@
 
 Used by the chain when a filter's edits are taken. What a filter gives is a stranger's word: addresses go
 through the one parser, and what it does not take is dropped and told, but for a sender, without which the
-letter cannot go on (`BadSender`).
+letter cannot go on (`BadSender`). A bare name and the same at our host are one recipient, as they are to the
+directory.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ class BadSender(Exception):
     """A filter gave a sender that is no address."""
 
 
-def edited_envelope(envelope: Envelope, edits: Iterable[Edit]) -> tuple[Envelope, list[str]]:
-    """The envelope after one filter's edits, and what was dropped and why. Errors: `BadSender`."""
+def edited_envelope(envelope: Envelope, edits: Iterable[Edit], host: str) -> tuple[Envelope, list[str]]:
+    """The envelope after one filter's edits at `host`, and what was dropped and why. Errors: `BadSender`."""
     dropped: list[str] = []
     for edit in edits:
         match edit:
             case AddRecipient(address=text, parameters=parameters):
-                envelope = _added(envelope, text, parameters, dropped)
+                envelope = _added(envelope, text, parameters, host, dropped)
             case RemoveRecipient(address=text):
-                envelope = _removed(envelope, text)
+                envelope = _removed(envelope, text, host)
             case ChangeSender(address=text, parameters=parameters):
                 envelope = _changed(envelope, text, parameters, dropped)
     return envelope, dropped
 
 
-def _added(envelope: Envelope, text: bytes, parameters: bytes, dropped: list[str]) -> Envelope:
+def _added(envelope: Envelope, text: bytes, parameters: bytes, host: str, dropped: list[str]) -> Envelope:
     try:
         address, rest = parse_path(text.strip())
     except Refusal:
@@ -48,8 +49,8 @@ def _added(envelope: Envelope, text: bytes, parameters: bytes, dropped: list[str
     if rest:
         dropped.append(f"a recipient that is no address: {text[:80]!r}")
         return envelope
-    key = address.local, address.domain_key
-    if any((one.local, one.domain_key) == key for one in envelope.recipients):
+    key = address.local, _domain(address, host)
+    if any((one.local, _domain(one, host)) == key for one in envelope.recipients):
         return envelope
     request = ReportRequest(**_parameters(parameters, RCPT_PARAMETERS, dropped))
     requests = envelope.requests
@@ -58,17 +59,23 @@ def _added(envelope: Envelope, text: bytes, parameters: bytes, dropped: list[str
     return evolve(envelope, recipients=(*envelope.recipients, address), requests=requests)
 
 
-def _removed(envelope: Envelope, text: bytes) -> Envelope:
+def _removed(envelope: Envelope, text: bytes, host: str) -> Envelope:
     """Without the recipient; with that very local part if there is one, else with it in any case."""
     try:
         gone, rest = parse_path(text.strip())
     except Refusal:
         return envelope
-    here = [one for one in envelope.recipients if one.domain_key == gone.domain_key and not rest]
+    domain = _domain(gone, host)
+    here = [one for one in envelope.recipients if _domain(one, host) == domain and not rest]
     found = [one for one in here if one.local == gone.local] or [
         one for one in here if one.local.lower() == gone.local.lower()
     ]
     return evolve(envelope, recipients=tuple(one for one in envelope.recipients if one not in found))
+
+
+def _domain(address: Address, host: str) -> str:
+    """What the domain of an address is compared by."""
+    return address.domain_key or host.lower()
 
 
 def _changed(envelope: Envelope, text: bytes, parameters: bytes, dropped: list[str]) -> Envelope:
@@ -81,6 +88,7 @@ def _changed(envelope: Envelope, text: bytes, parameters: bytes, dropped: list[s
         raise BadSender(f"a sender that is no address: {text[:80]!r}")
     values = _parameters(parameters, MAIL_PARAMETERS, dropped)
     known: dict[str, Any] = {name: values[name] for name in _KEPT if name in values}
+    dropped += (f"a parameter of no effect here: {name.upper()}" for name in values if name not in _KEPT)
     return evolve(envelope, sender=sender, **known)
 
 

@@ -8,10 +8,10 @@ verdict is `Failed` and the socket is closed at once, since answers may be under
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
@@ -40,15 +40,16 @@ _BATCH = 65536
 class MilterSettings:
     """How a milter is reached and what it may do; times in seconds.
 
-    `path` is that of a unix socket, else `host` and `port` are where it listens. `daemon_name` is what the
-    macro of this name says in the place of our host name, for filters that decide by it. `oversized` is what
-    happens to a letter with a field that fits into no packet: the filter fails, or does not see the field.
+    `path` is that of a unix socket, else `host` and `port` are where it listens. `daemon_names` is what the
+    macro `daemon_name` says in the place of our host name, for filters that decide by it: by the port that
+    the client came to, at 0 for all others. `oversized` is what happens to a letter with a field that fits
+    into no packet: the filter fails, or does not see the field.
     """
 
     path: str = ""
     host: str = ""
     port: int = 0
-    daemon_name: str = ""
+    daemon_names: Mapping[int, str] = field(factory=dict)
     offer: Offer = USUAL
     connect_timeout: float = 30.0
     reply_timeout: float = REPLY
@@ -248,7 +249,8 @@ class MilterSession:
     # Inside.
 
     def _macros(self, facts: Facts) -> Lookup:
-        own = self._milter.settings.daemon_name
+        names = self._milter.settings.daemon_names
+        own = names.get(facts.place.port) or names.get(0) if names else None
         return (lambda name: own if name == "daemon_name" else facts.value(name)) if own else facts.value
 
     async def _short(self, command: Callable[[], bytes]) -> Verdict:

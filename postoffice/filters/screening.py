@@ -89,7 +89,7 @@ class Screening:
                 leg.end()
         # A command of this machine greets with our name, in a manner of speaking.
         facts.client, self._greeted = client, not client.ip
-        legs = [leg for leg in self._legs if not leg.member.terms.lazy]
+        legs = [leg for leg in self._legs if not (leg.member.terms.lazy or leg.member.terms.skips(client))]
         opening = [Deferred.fromCoroutine(leg.open()) for leg in legs]
         await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
         try:
@@ -143,10 +143,14 @@ class Screening:
                 leg.out = True
             return
         for leg in self._legs:
+            leg.out = leg.member.terms.skips(client)
+            if leg.out:
+                continue
             leg.look()
             if leg.failed is not None or not leg.opened:
                 await self._reopen(leg)
-        self._marks = [mark for leg in self._legs for mark in (leg.mark, leg.helo_mark) if mark]
+        heeded = [leg for leg in self._legs if not leg.out]
+        self._marks = [mark for leg in heeded for mark in (leg.mark, leg.helo_mark) if mark]
         if self._marks:
             self._world.policy.rejected(client, sender)
         await self._letter_event("MAIL", lambda one: one.sender(facts))
@@ -339,15 +343,14 @@ class Screening:
                 leg.out = True
 
     def _changed(self, leg: Leg, draught: Draught) -> Draught:
-        """The letter with a filter's edits. Errors: `Refusal`, for a sender that is none."""
+        """The letter with a filter's edits. Errors: `Refusal`, for a sender that is none; `abort` follows."""
         edits = leg.session.edits()
         if not edits or leg.out:
             return draught
         fields, dropped = edited_header(draught.fields, edits, leg.session.with_blank)
         try:
-            envelope, more = edited_envelope(draught.envelope, edits)
+            envelope, more = edited_envelope(draught.envelope, edits, self._world.settings.host)
         except BadSender as error:
-            self._end_letter()
             raise leg.refusal(PUT_OFF, str(error)) from error
         for what in (*dropped, *more):
             leg.tell(CONTENT, f"dropped {what}")

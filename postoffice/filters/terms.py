@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import ip_address
 from typing import Literal
 
 from attrs import define, field, frozen
 
-from postoffice.config.values import Disposition
+from postoffice.config.values import Disposition, Network
 from postoffice.interfaces import IFilter
+from postoffice.mail.client import Client
 
 OnError = Literal["tempfail", "accept", "reject", "shutdown", "quarantine"]
 When = Literal["smtp", "submit", "all"]
@@ -16,15 +18,26 @@ When = Literal["smtp", "submit", "all"]
 
 @frozen
 class Terms:
-    """How the administrator wants a filter used. A `lazy` one is not opened before the first letter."""
+    """How the administrator wants a filter used. A `lazy` one is not opened before the first letter.
+
+    `skip` names clients that it has no part in: networks, and `login` for those that have logged in.
+    """
 
     on_error: OnError = "tempfail"
     when: When = "all"
     lazy: bool = False
+    skip: tuple[Network | Literal["login"], ...] = ()
 
     def applies(self, submission: bool) -> bool:
         """Whether it takes part; `submission` is mail that comes by a submission port or a command."""
         return self.when == "all" or (self.when == "submit") == submission
+
+    def skips(self, client: Client) -> bool:
+        """Whether it has no part in what this client does now."""
+        return bool(self.skip) and any(
+            client.login is not None if one == "login" else bool(client.ip) and ip_address(client.ip) in one
+            for one in self.skip
+        )
 
 
 @define

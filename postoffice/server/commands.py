@@ -51,6 +51,7 @@ from postoffice.smtp.events import (
     Xclient,
 )
 from postoffice.smtp.grammar import is_domain
+from postoffice.smtp.server import NOT_OFFERED
 from postoffice.smtp.xclient import parse_attributes
 
 OK = Reply(250, (0, 0), "OK")
@@ -266,12 +267,22 @@ class Commands:
         return Reply(220, None, self._settings.greeting(client))
 
     async def _other(self, event: Other) -> Reply:
-        if self._screening is not None:
-            await self._screening.unknown(self.client, self._link.engine.line)
+        await self._unknown()
         return UNKNOWN
 
+    async def _expand(self, event: Expand) -> Reply:
+        await self._unknown()
+        return NO_EXPN
+
     async def _refused(self, event: Refused) -> Reply:
+        if event.reply is NOT_OFFERED and event.verb not in _SECRET:
+            await self._unknown()
         raise Refusal(event.reply)
+
+    async def _unknown(self) -> None:
+        """Filters hear of what is unknown here or switched off, and may refuse it in their own words."""
+        if self._screening is not None:
+            await self._screening.unknown(self.client, self._link.engine.line)
 
 
 _HANDLERS: dict[type, Callable[[Commands, Any], Awaitable[Reply]]] = {
@@ -289,13 +300,16 @@ _HANDLERS: dict[type, Callable[[Commands, Any], Awaitable[Reply]]] = {
     Debug: Commands._debug,
     StartTls: Commands._start_tls,
     Other: Commands._other,
+    Expand: Commands._expand,
     Refused: Commands._refused,
 }
+
+# Whose lines may hold passwords.
+_SECRET = frozenset({"AUTH"})
 
 _FIXED: dict[type, Reply] = {
     Noop: OK,
     Verify: VRFY,
-    Expand: NO_EXPN,
     Help: HELP,
     Quit: BYE,
 }

@@ -128,6 +128,8 @@ async def _told(
     try:
         await screening.client(client)
         await screening.sender(client, envelope.sender, path(envelope.sender).encode())
+        for address, reply in [*refused]:
+            await screening.refused_recipient(address, path(address).encode(), reply)
         good = []
         for address in envelope.recipients:
             try:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.config.filters import FilterRule
 from postoffice.config.options import BY_NAME, OPTIONS
-from postoffice.config.places import Endpoint, FilterRule, LogTarget, MailboxRule, NameServer, Tcp
+from postoffice.config.places import Endpoint, LogTarget, MailboxRule, NameServer, Tcp
 from postoffice.config.report import report
 from postoffice.config.settings import ConfigError, RootOnly, Settings
 from postoffice.config.values import Disposition, Rate
@@ -226,7 +227,16 @@ class Values(SynchronousTestCase):
                     FilterRule("/x", deny=frozenset({"change-body", "quarantine"})),
                 ),
                 "filter=/x,when=submit,daemon-name=ORIGINATING": (
-                    FilterRule("/x", when="submit", daemon_name="ORIGINATING"),
+                    FilterRule("/x", when="submit", daemon_name={0: "ORIGINATING"}),
+                ),
+                "filter=/x,daemon-name=MTA+587:ORIGINATING+465:a:b": (
+                    FilterRule("/x", daemon_name={0: "MTA", 587: "ORIGINATING", 465: "a:b"}),
+                ),
+                "filter=/x,skip=login+192.0.2.0/24+2001:db8::/32": (
+                    FilterRule("/x", skip=("login", ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))),
+                ),
+                "filter=python:a.b:C,skip=login,timeout=9,lazy,on-error=accept": (
+                    FilterRule(python="a.b:C", skip=("login",), timeout=9, lazy=True, on_error="accept"),
                 ),
                 "route=example.org:mx.example:26": ("example.org:mx.example:26",),
                 "bare-newline=reject": "reject",
@@ -241,6 +251,14 @@ class Errors(SynchronousTestCase):
         (found,) = caught.exception.problems
         self.assertTrue(str(found).startswith("f.cf:1: "), found)
         return found.what
+
+    def test_what_a_python_filter_has_no_use_for(self) -> None:
+        for setting in (
+            "version=4", "max-data=1M", "connect-timeout=9", "ignore-denied-actions", "oversize-header=skip",
+            "deny=quarantine", "daemon-name=MTA",
+        ):  # fmt: skip
+            what = self.problem(f"filter=python:a.b:C,timeout=9,{setting}")
+            self.assertIn(f"{setting.partition('=')[0]}: for milters only", what)
 
     def test_bad_values(self) -> None:
         for line in (
@@ -261,6 +279,12 @@ class Errors(SynchronousTestCase):
             "filter=/x,deny=everything",
             "filter=/x,daemon-name=",
             "filter=/x,daemon-name=a b",
+            "filter=/x,daemon-name=x:MTA",
+            "filter=/x,daemon-name=0:MTA",
+            "filter=/x,daemon-name=587:",
+            "filter=/x,skip=",
+            "filter=/x,skip=everybody",
+            "filter=/x,skip=192.0.2.1/24",
             "filter=/x,deny=add-headers+change-headers+change-body+add-recipients+remove-recipients+quarantine",
             "listen=0",
             "listen=65536",

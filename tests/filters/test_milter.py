@@ -8,9 +8,12 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.filters.connection import Connection
 from postoffice.filters.letter import Replaced
 from postoffice.filters.milter import Milter, MilterSession, MilterSettings
 from postoffice.interfaces import Draught
@@ -126,8 +129,17 @@ class Conversation(DriverCase):
         self.assertEqual(len(writes), 6)
 
     def test_the_name_of_the_daemon_may_be_another_for_it(self) -> None:
-        for settings, told in (({}, b"mx.example.org"), ({"daemon_name": "ORIGINATING"}, b"ORIGINATING")):
-            self.begun("C", **settings)
+        place = Place("mx.example.org", "192.0.2.1", 587)
+        for names, port, told in (
+            ({}, 25, b"mx.example.org"),
+            ({0: "MTA"}, 25, b"MTA"),
+            ({587: "ORIGINATING"}, 25, b"mx.example.org"),
+            ({587: "ORIGINATING"}, 587, b"ORIGINATING"),
+            ({0: "MTA", 587: "ORIGINATING"}, 587, b"ORIGINATING"),
+        ):
+            facts = facts_of()
+            facts.place = evolve(place, port=port)
+            self.begun("C", facts, daemon_names=names)
             (macros,) = self.filter.data(b"D")
             self.assertIn(b"{daemon_name}\0%b\0" % told, macros)
             self.assertIn(b"j\0mx.example.org\0", macros)
@@ -262,6 +274,17 @@ class Conversation(DriverCase):
         self.network.wires[0].producer.resumeProducing()
         self.assertEqual(found, [Continue()])
         self.assertEqual(sum(map(len, self.filter.data(b"B"))), 1_000_000)
+
+    def test_what_is_written_goes_out_at_once(self) -> None:
+        class Transport(StringTransport):
+            undelayed = False
+
+            def setTcpNoDelay(self, enabled: bool) -> None:
+                self.undelayed = enabled
+
+        transport = Transport()
+        Connection(self.session()).makeConnection(transport)
+        self.assertTrue(transport.undelayed)
 
 
 class Leaving(DriverCase):

@@ -173,6 +173,23 @@ class Events(FiltersCase):
         self.assertEqual(self.say(visit, "NONSENSE y"), ["550 5.7.1 we saw spam"])
         self.assertNotIn("unknown NONSENSE y", self.second.told)
 
+    def test_what_is_not_offered_is_unknown(self) -> None:
+        visit = self.greeted()
+        for line in ("EXPN list", "DEBUG", "STARTTLS"):
+            self.assertEqual(self.say(visit, line)[0][:3], "502")
+            self.assertEqual(self.first.told[-1], f"unknown {line}")
+        self.first.says["unknown"] = NO
+        visit = self.greeted()
+        self.assertEqual(self.say(visit, "EXPN list", "DEBUG"), ["550 5.7.1 we saw spam"] * 2)
+        self.first.told.clear()
+        self.assertEqual(self.codes(self.say(visit, "NOOP", "HELP", "VRFY bob")), ["250", "214", "252"])
+        self.assertEqual(self.first.told, [])
+
+    def test_passwords_are_not_for_filters(self) -> None:
+        visit = self.greeted()
+        self.assertEqual(self.codes(self.say(visit, "AUTH PLAIN AGFsaWNlAHNlY3JldA==")), ["502"])
+        self.assertFalse(any(told.startswith("unknown") for told in self.first.told))
+
     def test_lazy_filters_hear_of_the_session_at_its_first_letter(self) -> None:
         self.chain(lazy=True)
         visit = self.greeted()
@@ -249,6 +266,34 @@ class Events(FiltersCase):
         self.assertEqual(self.say(visit, "AUTH PLAIN AGFsaWNlAHNlY3JldA==")[0][:3], "235")
         self.assertEqual(self.codes(self.letter(visit))[-1], "250")
         self.assertFalse(any(told.startswith("sender") for told in self.first.told))
+
+    def test_networks_that_a_filter_has_no_part_in(self) -> None:
+        self.chain(skip=(ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")))
+        self.door.change(xclient=(ip_network("192.0.2.0/24"),))
+        visit = self.greeted()
+        self.assertEqual(self.codes(self.letter(visit)), ["250", "250", "354", "250"])
+        self.assertEqual((self.first.told, self.first.open, self.second.open), ([], 0, 1))
+        self.say(visit, "XCLIENT ADDR=198.51.100.7 NAME=far.example", HELO)
+        self.assertEqual(self.codes(self.letter(visit))[-1], "250")
+        self.assertEqual(self.first.told[:2], ["open", "client 198.51.100.7"])
+        self.assertIn("content letter", self.first.told)
+
+    def test_log_ins_that_a_filter_has_no_part_in(self) -> None:
+        self.chain("accept", skip=("login",))
+        self.door.accounts.passwords[b"alice"] = b"secret"
+        self.door.change(auth_plaintext=True, auth_any_sender=True)
+        self.first.says["client"] = NO
+        self.first.changes = [AddHeader(b"X-Seen", b"yes")]
+        visit = self.greeted()
+        self.letter(visit)
+        self.assertIn(b"X-Spam: we saw spam", self.door.contents()[0])
+        self.say(visit, "EHLO client.example", "AUTH PLAIN AGFsaWNlAHNlY3JldA==")
+        self.first.told.clear()
+        self.assertEqual(self.codes(self.letter(visit))[-1], "250")
+        self.assertEqual(self.first.told, [])
+        self.assertIn("content letter", self.second.told)
+        self.assertNotIn(b"X-Spam", self.door.contents()[1])
+        self.assertNotIn(b"X-Seen", self.door.contents()[1])
 
 
 class Verdicts(FiltersCase):
@@ -472,6 +517,13 @@ class Verdicts(FiltersCase):
         heard = visit.send(b"DEBUG\r\n").decode()
         self.assertIn("Filter: first (failing: it is down; 1 failed)", heard)
         self.assertIn("Filter: second (ready)", heard)
+        self.first.says = {"recipient": LATER}
+        self.say(visit, MAIL, RCPT)
+        self.first.says.clear()
+        self.letter(visit)
+        heard = visit.send(b"DEBUG\r\n").decode()
+        self.assertIn("Filter: first (ready; 1 continue, 1 failed, 1 refuse)", heard)
+        self.assertIn("Filter: second (ready; 1 continue)", heard)
 
 
 class Spam(FiltersCase):
@@ -531,6 +583,17 @@ class Spam(FiltersCase):
         self.letter(visit)
         self.assertEqual([b"X-Spam" in content for content in self.door.contents()], [True, False])
 
+    def test_a_greeting_that_was_rejected_is_forgotten_with_the_next(self) -> None:
+        self.chain("accept")
+        self.first.says["helo"] = NO
+        visit = self.greeted()
+        self.letter(visit)
+        del self.first.says["helo"]
+        self.say(visit, "HELO other.example")
+        self.letter(visit)
+        self.assertEqual([b"X-Spam" in content for content in self.door.contents()], [True, False])
+        self.assertIn("content letter", self.first.told)
+
 
 class Failures(FiltersCase):
     ON_ERROR = {
@@ -558,6 +621,14 @@ class Failures(FiltersCase):
         self.say(visit, MAIL, RCPT)
         self.first.says.clear()
         self.assertEqual(self.codes(self.say(visit, RCPT, "DATA")), ["451", "554"])
+
+    def test_E4_a_failure_at_an_unknown_command_spoils_the_letter(self) -> None:
+        self.first.says["unknown"] = DOWN
+        visit = self.greeted()
+        self.assertEqual(self.codes(self.say(visit, MAIL, RCPT, "NONSENSE", RCPT, "DATA")),
+                         ["250", "250", "500", "451", "451"])  # fmt: skip
+        self.first.says.clear()
+        self.assertEqual(self.codes(self.letter(visit))[-1], "250")
 
     def test_E4_accept_goes_on_without_it(self) -> None:
         for stage in ("open", "client", "helo", "sender", "recipient", "data", "content"):
@@ -747,10 +818,32 @@ class Edits(FiltersCase):
         self.assertEqual((str(letter.sender), letter.ret, letter.envid), ("x@example.com", "HDRS", "e1"))
         self.assertIsNone(self.envelope(ChangeSender(b"<>")).letter.sender)
 
+    def test_what_a_new_sender_brings_in_vain_is_told(self) -> None:
+        self.envelope(ChangeSender(b"<x@example.com>", b"AUTH=<> SIZE=9 RET=FULL"))
+        for name in ("AUTH", "SIZE"):
+            self.assertIn(
+                f"first content: dropped a parameter of no effect here: {name}",
+                self.door.office.journal.named("filtered"),
+            )
+        self.assertFalse([said for said in self.door.office.journal.named("filtered") if "RET" in said])
+
+    def test_whether_only_hosts_with_smtputf8_take_it_is_seen_again(self) -> None:
+        plain, wide = "Subject: s\r\n\r\ntext\r\n.", "Subject: \xc3\xa9\r\n\r\ntext\r\n."
+        for content, value, international in ((plain, "\xe9", True), (wide, "e", False)):
+            self.setUp()
+            self.door.office.local.answer = None
+            self.first.changes = [ChangeHeader(1, b"Subject", value.encode())]
+            visit = self.greeted()
+            self.say(visit, "EHLO client.example")
+            self.say(visit, MAIL + " SMTPUTF8", RCPT, "DATA", content)
+            found: list[Any] = []
+            self.door.office.spool.entries().addCallback(found.extend)
+            self.assertEqual([entry.letter.smtputf8 for entry in found], [international])
+
     def test_a_sender_that_is_none_puts_the_letter_off(self) -> None:
         self.first.changes = [ChangeSender(b"<not an address>")]
         self.assertEqual(self.letter()[-1], str(PUT_OFF))
-        self.assertEqual(self.door.contents(), [])
+        self.assertEqual((self.door.contents(), self.second.told[-1]), ([], "abort"))
 
     def test_recipients_bring_what_is_asked_about_them(self) -> None:
         edits = [AddRecipient(b"<carol@example.org>", b"NOTIFY=NEVER ORCPT=rfc822;c@x ODD")]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.config import places
+from postoffice.config import filters
 from postoffice.mail.reply import Reply
 from postoffice.milter import negotiation
 from postoffice.milter.edits import AddHeader, AddRecipient, ChangeSender, Edit, Field, Hold, ReplaceBody
@@ -110,7 +110,7 @@ class Negotiation(SynchronousTestCase):
             self.assertEqual(offered, packet(b"O", struct.pack(">III", version, actions, flags)))
 
     def test_what_an_administrator_denies_is_not_offered(self) -> None:
-        self.assertEqual(set(negotiation.CHANGES), set(places.CHANGES))
+        self.assertEqual(set(negotiation.CHANGES), set(filters.CHANGES))
         denied = sum(negotiation.CHANGES[name] for name in ("change-body", "add-recipients", "quarantine"))
         offer = Offer(denied=denied)
         self.assertEqual(bytes(offer), packet(b"O", struct.pack(">III", 6, 0x159, FLAGS)))

@@ -121,6 +121,16 @@ class Filtered(LocalCase):
         self.assertEqual(self.refusal(HERE).text, "no")
         self.assertEqual(self.script.open, 0)
 
+    def test_what_we_refuse_ourselves_is_for_those_who_want_it(self) -> None:
+        for wanted in (False, True):
+            self.script.hears_refused = wanted
+            self.script.told.clear()
+            submission, refused = self.begin(NOBODY, HERE)
+            submission.abort()
+            self.assertEqual([address for address, _ in refused], [NOBODY])
+            told = [one for one in self.script.told if "refused" in one]
+            self.assertEqual(told, ["recipient <nobody@example.org> refused 550"] if wanted else [])
+
     def test_one_that_is_broken_off(self) -> None:
         submission, _ = self.begin(HERE)
         submission.write(b"Subject")

@@ -1,76 +1,55 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.mail.address import Address
-from postoffice.mail.envelope import Body, Envelope, ReportRequest
+from postoffice.mail.envelope import Envelope, ReportRequest
 from postoffice.mail.outcome import Delivered, Failed, Outcome, Postponed
 from postoffice.mail.reply import Reply
 from postoffice.smtp.answers import MAX_LINE, MAX_REPLY
 from postoffice.smtp.client import GROUP, ClientEngine
 from postoffice.smtp.client_events import Broken, Event, Finished, Proceed, Ready
 from postoffice.smtp.encoding import Encoder
+from tests.smtp.host import EHLO, SENDER, WAYS, WHERE, Talk, envelope
 
-WHERE = "mx.test[192.0.2.1]:25"
-EHLO = b"250-mx.test hello\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8bitmime\r\n250 ENHANCEDSTATUSCODES\r\n"
 PLAIN = b"250 mx.test\r\n"
 OK = b"250 2.0.0 fine\r\n"
-SENDER = Address("ann", "here.test")
 
 
-def envelope(recipients: int = 1, sender: Address | None = SENDER, body: Body = "7BIT") -> Envelope:
-    return Envelope(sender, tuple(Address(f"r{at}", "far.test") for at in range(recipients)), body)
-
-
-class Talk:
-    """An engine, everything it sent, and its events; content is given as soon as it is asked for."""
-
-    def __init__(self, bytewise: bool = False, content: bytes = b"Hi\r\n") -> None:
-        self.engine = ClientEngine("me.test", WHERE)
-        self.sent = b""
-        self.events: list[Event] = []
-        self._bytewise = bytewise
-        self._content = content
-
-    def hear(self, data: bytes) -> bytes:
-        """Feed bytes of the host; what was sent in return."""
-        before = len(self.sent)
-        for piece in [data[at : at + 1] for at in range(len(data))] if self._bytewise else [data]:
-            self.engine.receive(piece)
-            self.look()
-        return self.sent[before:]
-
-    def look(self) -> None:
-        while (event := self.engine.next_event()) is not None or (out := self.engine.outgoing()):
-            if event is None:
-                self.sent += out
-                continue
-            self.events.append(event)
-            if isinstance(event, Proceed):
-                self.sent += self.engine.content(self._content) + self.engine.end()
-
-    def greet(self, ehlo: bytes = EHLO) -> Talk:
-        self.hear(b"220 mx.test ESMTP\r\n")
-        self.hear(ehlo)
-        assert self.events == [Ready()], self.events
-        self.events.clear()
-        self.sent = b""
-        return self
-
-    def begin(self, what: Envelope | None = None, size: int = 4) -> bytes:
-        out = self.engine.begin(what or envelope(), size)
-        self.sent += out
-        return out
+def joined(talk: Talk) -> list[Event | bytes]:
+    """What came of a conversation, with pieces that were sent one behind the other as one."""
+    found: list[Event | bytes] = []
+    for piece in talk.trace:
+        if isinstance(piece, bytes) and found and isinstance(found[-1], bytes):
+            found[-1] += piece
+        else:
+            found.append(piece)
+    return found
 
 
 class EngineTests(SynchronousTestCase):
-    """Every dialogue runs whole and byte by byte."""
+    """Every conversation is held whole, byte by byte, and with trailing data."""
 
-    def talks(self, ehlo: bytes = EHLO) -> Sequence[Talk]:
-        return [Talk().greet(ehlo), Talk(bytewise=True).greet(ehlo)]
+    def setUp(self) -> None:
+        self.held: list[Talk] = []
+
+    def talk(self, lmtp: bool = False) -> Talk:
+        self.held.append(Talk(lmtp))
+        return self.held[-1]
+
+    def greeted(self, ehlo: bytes = EHLO) -> Talk:
+        return self.talk().greet(ehlo)
+
+    def tearDown(self) -> None:
+        for talk in self.held:
+            talk.look()
+            for name, way in WAYS.items():
+                other = talk.again(way)
+                self.assertEqual(joined(other), joined(talk), name)
+                self.assertEqual(other.engine.awaiting, talk.engine.awaiting, name)
+                ends_early = name == "with trailing data" and isinstance(talk.steps[-1], bytes)
+                self.assertEqual(other.engine.reusable, talk.engine.reusable and not ends_early, name)
 
     def outcomes(self, talk: Talk, untouched: bool = False) -> tuple[Outcome, ...]:
         talk.look()
@@ -91,7 +70,7 @@ class EngineTests(SynchronousTestCase):
 
 class GreetingTests(EngineTests):
     def test_ehlo(self) -> None:
-        talk = Talk()
+        talk = self.talk()
         self.assertEqual(talk.engine.awaiting, "greeting")
         self.assertEqual(talk.hear(b"220-mx.test\r\n220 hello\r\n"), b"EHLO me.test\r\n")
         self.assertEqual(talk.hear(EHLO), b"")
@@ -103,14 +82,14 @@ class GreetingTests(EngineTests):
         self.assertTrue(talk.engine.reusable)
 
     def test_helo_where_ehlo_is_refused(self) -> None:
-        talk = Talk(bytewise=True)
+        talk = self.talk()
         talk.hear(b"220 old\r\n")
         self.assertEqual(talk.hear(b"502 what?\r\n"), b"HELO me.test\r\n")
         self.assertEqual(talk.hear(b"250 old\r\n"), b"")
         self.assertEqual((talk.events, talk.engine.offers.extensions), ([Ready()], {}))
 
     def test_helo_refused_too(self) -> None:
-        talk = Talk()
+        talk = self.talk()
         talk.hear(b"220 old\r\n")
         talk.hear(b"502 what?\r\n")
         talk.hear(b"550 5.7.1 go away\r\n")
@@ -122,177 +101,174 @@ class GreetingTests(EngineTests):
             (b"421 4.3.2 busy\r\n", Reply(421, (3, 2), "busy")),
             (b"450 later\r\n", Reply(450, None, "later")),
         ):
-            talk = Talk()
+            talk = self.talk()
             talk.hear(line)
             self.assertEqual(self.failure(talk), reply)
-            self.assertEqual(talk.engine.quit(), b"QUIT\r\n")
+            self.assertEqual(talk.quit(), b"QUIT\r\n")
 
     def test_ehlo_postponed(self) -> None:
-        talk = Talk()
+        talk = self.talk()
         talk.hear(b"220 x\r\n")
         self.assertEqual(talk.hear(b"451 4.3.0 later\r\n"), b"")
         self.assertEqual(self.failure(talk), Reply(451, (3, 0), "later"))
 
     def test_other_success_is_no_greeting(self) -> None:
-        talk = Talk()
+        talk = self.talk()
         talk.hear(b"250 hello\r\n")
         self.assertEqual(self.failure(talk).code, 250)
 
     def test_odd_extensions_are_left_out(self) -> None:
-        talk = Talk().greet(b"250-x\r\n250-=\xff\r\n250-AUTH PLAIN LOGIN\r\n250-AUTH=PLAIN\r\n250 SIZE\r\n")
+        talk = self.greeted(b"250-x\r\n250-=\xff\r\n250-AUTH PLAIN LOGIN\r\n250-AUTH=PLAIN\r\n250 SIZE\r\n")
         self.assertEqual(talk.engine.offers.extensions, {"AUTH": "PLAIN LOGIN", "SIZE": ""})
 
     def test_lost(self) -> None:
-        talk = Talk()
-        talk.engine.lost(Reply(442, (4, 2), "gone"))
+        talk = self.talk()
+        talk.lost(Reply(442, (4, 2), "gone"))
         talk.look()
         self.assertEqual(self.failure(talk), Reply(442, (4, 2), "gone"))
 
 
 class TransactionTests(EngineTests):
     def test_pipelined(self) -> None:
-        for talk in self.talks():
-            self.assertEqual(
-                talk.begin(envelope(2)),
-                b"MAIL FROM:<ann@here.test> SIZE=4\r\n"
-                b"RCPT TO:<r0@far.test>\r\nRCPT TO:<r1@far.test>\r\nDATA\r\n",
-            )
-            self.assertEqual(talk.hear(OK + OK + OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
-            talk.hear(b"250 2.0.0 Ok: queued as 4711\r\n")
-            delivered = Delivered(Reply(250, (0, 0), "Ok: queued as 4711"), WHERE)
-            self.assertEqual(self.outcomes(talk), (delivered, delivered))
-            self.assertTrue(talk.engine.reusable)
+        talk = self.greeted()
+        self.assertEqual(
+            talk.begin(envelope(2)),
+            b"MAIL FROM:<ann@here.test> SIZE=4\r\nRCPT TO:<r0@far.test>\r\nRCPT TO:<r1@far.test>\r\nDATA\r\n",
+        )
+        self.assertEqual(talk.hear(OK + OK + OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
+        talk.hear(b"250 2.0.0 Ok: queued as 4711\r\n")
+        delivered = Delivered(Reply(250, (0, 0), "Ok: queued as 4711"), WHERE)
+        self.assertEqual(self.outcomes(talk), (delivered, delivered))
+        self.assertTrue(talk.engine.reusable)
 
     def test_one_by_one(self) -> None:
-        for talk in self.talks(PLAIN):
-            self.assertEqual(talk.begin(envelope(2, body="8BITMIME")), b"MAIL FROM:<ann@here.test>\r\n")
-            self.assertEqual(talk.hear(OK), b"RCPT TO:<r0@far.test>\r\n")
-            self.assertEqual(talk.hear(OK), b"RCPT TO:<r1@far.test>\r\n")
-            self.assertEqual(talk.hear(b"551 5.1.6 moved\r\n"), b"DATA\r\n")
-            self.assertEqual(talk.hear(b"354 go\r\n"), b"Hi\r\n.\r\n")
-            talk.hear(b"250 yes\r\n")
-            self.assertEqual(
-                self.outcomes(talk),
-                (
-                    Delivered(Reply(250, None, "yes"), WHERE),
-                    Failed(Reply(551, (1, 6), "moved"), WHERE),
-                ),
-            )
+        talk = self.greeted(PLAIN)
+        self.assertEqual(talk.begin(envelope(2, body="8BITMIME")), b"MAIL FROM:<ann@here.test>\r\n")
+        self.assertEqual(talk.hear(OK), b"RCPT TO:<r0@far.test>\r\n")
+        self.assertEqual(talk.hear(OK), b"RCPT TO:<r1@far.test>\r\n")
+        self.assertEqual(talk.hear(b"551 5.1.6 moved\r\n"), b"DATA\r\n")
+        self.assertEqual(talk.hear(b"354 go\r\n"), b"Hi\r\n.\r\n")
+        talk.hear(b"250 yes\r\n")
+        self.assertEqual(
+            self.outcomes(talk),
+            (
+                Delivered(Reply(250, None, "yes"), WHERE),
+                Failed(Reply(551, (1, 6), "moved"), WHERE),
+            ),
+        )
 
     def test_null_sender_and_eight_bits(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         out = talk.begin(envelope(sender=None, body="8BITMIME"), 7)
         self.assertTrue(out.startswith(b"MAIL FROM:<> SIZE=7 BODY=8BITMIME\r\n"), out)
 
     def test_next_letter_goes_without_reset(self) -> None:
-        for talk in self.talks():
-            for last in (OK, b"554 5.7.1 spam\r\n", b"451 4.3.0 later\r\n"):
-                self.assertTrue(talk.begin().startswith(b"MAIL"))
-                talk.hear(OK + OK + b"354 go\r\n")
-                talk.hear(last)
-                self.assertTrue(talk.engine.reusable)
+        talk = self.greeted()
+        for last in (OK, b"554 5.7.1 spam\r\n", b"451 4.3.0 later\r\n"):
+            self.assertTrue(talk.begin().startswith(b"MAIL"))
+            talk.hear(OK + OK + b"354 go\r\n")
+            talk.hear(last)
+            self.assertTrue(talk.engine.reusable)
 
     def test_mail_refused(self) -> None:
-        for talk in self.talks():
-            talk.begin(envelope(2))
-            talk.hear(
-                b"550 5.7.1 not you\r\n" + b"503 5.5.1 MAIL first\r\n" * 2 + b"503 5.5.1 RCPT first\r\n"
-            )
-            failed = Failed(Reply(550, (7, 1), "not you"), WHERE)
-            self.assertEqual(self.outcomes(talk), (failed, failed))
-            self.assertTrue(talk.begin().startswith(b"MAIL"))
+        talk = self.greeted()
+        talk.begin(envelope(2))
+        talk.hear(b"550 5.7.1 not you\r\n" + b"503 5.5.1 MAIL first\r\n" * 2 + b"503 5.5.1 RCPT first\r\n")
+        failed = Failed(Reply(550, (7, 1), "not you"), WHERE)
+        self.assertEqual(self.outcomes(talk), (failed, failed))
+        self.assertTrue(talk.begin().startswith(b"MAIL"))
 
     def test_mail_postponed(self) -> None:
-        for talk in self.talks(PLAIN):
-            talk.begin(envelope(2))
-            self.assertEqual(talk.hear(b"451 4.3.0 later\r\n"), b"")
-            later = Postponed(Reply(451, (3, 0), "later"), WHERE)
-            self.assertEqual(self.outcomes(talk), (later, later))
+        talk = self.greeted(PLAIN)
+        talk.begin(envelope(2))
+        self.assertEqual(talk.hear(b"451 4.3.0 later\r\n"), b"")
+        later = Postponed(Reply(451, (3, 0), "later"), WHERE)
+        self.assertEqual(self.outcomes(talk), (later, later))
 
     def test_mail_refused_but_data_taken(self) -> None:
-        for talk in self.talks():
-            talk.begin()
-            self.assertEqual(talk.hear(b"550 no\r\n250 eh\r\n354 go\r\n"), b".\r\n")
-            talk.hear(OK)
-            self.assertEqual(self.outcomes(talk), (Failed(Reply(550, None, "no"), WHERE),))
+        talk = self.greeted()
+        talk.begin()
+        self.assertEqual(talk.hear(b"550 no\r\n250 eh\r\n354 go\r\n"), b".\r\n")
+        talk.hear(OK)
+        self.assertEqual(self.outcomes(talk), (Failed(Reply(550, None, "no"), WHERE),))
 
     def test_all_recipients_refused(self) -> None:
-        for talk in self.talks():
-            talk.begin(envelope(2))
-            talk.hear(OK + b"550 5.1.1 who?\r\n450 4.2.0 later\r\n554 5.5.1 no valid recipients\r\n")
-            self.assertEqual(
-                self.outcomes(talk),
-                (
-                    Failed(Reply(550, (1, 1), "who?"), WHERE),
-                    Postponed(Reply(450, (2, 0), "later"), WHERE),
-                ),
-            )
-            self.assertEqual(
-                talk.begin(), b"RSET\r\nMAIL FROM:<ann@here.test> SIZE=4\r\nRCPT TO:<r0@far.test>\r\nDATA\r\n"
-            )
-            talk.events.clear()
-            self.assertEqual(talk.hear(OK + OK + OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
-            talk.hear(OK)
-            self.assertEqual(self.outcomes(talk), (Delivered(Reply(250, (0, 0), "fine"), WHERE),))
+        talk = self.greeted()
+        talk.begin(envelope(2))
+        talk.hear(OK + b"550 5.1.1 who?\r\n450 4.2.0 later\r\n554 5.5.1 no valid recipients\r\n")
+        self.assertEqual(
+            self.outcomes(talk),
+            (
+                Failed(Reply(550, (1, 1), "who?"), WHERE),
+                Postponed(Reply(450, (2, 0), "later"), WHERE),
+            ),
+        )
+        self.assertEqual(
+            talk.begin(), b"RSET\r\nMAIL FROM:<ann@here.test> SIZE=4\r\nRCPT TO:<r0@far.test>\r\nDATA\r\n"
+        )
+        talk.events.clear()
+        self.assertEqual(talk.hear(OK + OK + OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
+        talk.hear(OK)
+        self.assertEqual(self.outcomes(talk), (Delivered(Reply(250, (0, 0), "fine"), WHERE),))
 
     def test_all_recipients_refused_but_data_taken(self) -> None:
         for last in (b"554 5.5.1 nobody\r\n", OK):
-            for talk in self.talks():
-                talk.begin()
-                self.assertEqual(talk.hear(OK + b"550 5.1.1 who?\r\n354 go\r\n"), b".\r\n")
-                self.assertFalse(talk.engine.reusable)
-                talk.hear(last)
-                self.assertEqual(self.outcomes(talk), (Failed(Reply(550, (1, 1), "who?"), WHERE),))
-                self.assertTrue(talk.begin().startswith(b"MAIL"))
+            talk = self.greeted()
+            talk.begin()
+            self.assertEqual(talk.hear(OK + b"550 5.1.1 who?\r\n354 go\r\n"), b".\r\n")
+            self.assertFalse(talk.engine.reusable)
+            talk.hear(last)
+            self.assertEqual(self.outcomes(talk), (Failed(Reply(550, (1, 1), "who?"), WHERE),))
+            self.assertTrue(talk.begin().startswith(b"MAIL"))
 
     def test_no_data_without_recipients_one_by_one(self) -> None:
-        for talk in self.talks(PLAIN):
-            talk.begin()
-            talk.hear(OK)
-            self.assertEqual(talk.hear(b"550 5.1.1 who?\r\n"), b"")
-            self.assertEqual(self.outcomes(talk), (Failed(Reply(550, (1, 1), "who?"), WHERE),))
-            self.assertEqual(talk.begin(), b"RSET\r\n")
-            self.assertEqual(talk.hear(OK), b"MAIL FROM:<ann@here.test>\r\n")
+        talk = self.greeted(PLAIN)
+        talk.begin()
+        talk.hear(OK)
+        self.assertEqual(talk.hear(b"550 5.1.1 who?\r\n"), b"")
+        self.assertEqual(self.outcomes(talk), (Failed(Reply(550, (1, 1), "who?"), WHERE),))
+        self.assertEqual(talk.begin(), b"RSET\r\n")
+        self.assertEqual(talk.hear(OK), b"MAIL FROM:<ann@here.test>\r\n")
 
     def test_reset_refused(self) -> None:
-        for talk in self.talks(PLAIN):
-            talk.begin()
-            talk.hear(OK)
-            talk.hear(b"550 5.1.1 who?\r\n")
-            talk.events.clear()
-            talk.begin()
-            talk.hear(b"500 5.5.1 RSET?\r\n")
-            self.assertEqual(
-                self.outcomes(talk, untouched=True), (Postponed(Reply(500, (5, 1), "RSET?"), WHERE),)
-            )
-            self.assertEqual(self.failure(talk).code, 500)
+        talk = self.greeted(PLAIN)
+        talk.begin()
+        talk.hear(OK)
+        talk.hear(b"550 5.1.1 who?\r\n")
+        talk.events.clear()
+        talk.begin()
+        talk.hear(b"500 5.5.1 RSET?\r\n")
+        self.assertEqual(
+            self.outcomes(talk, untouched=True), (Postponed(Reply(500, (5, 1), "RSET?"), WHERE),)
+        )
+        self.assertEqual(self.failure(talk).code, 500)
 
     def test_data_refused_is_postponed(self) -> None:
-        for talk in self.talks():
-            talk.begin(envelope(2))
-            talk.hear(OK + OK + b"550 5.1.1 who?\r\n" + b"554 5.7.1 not now\r\n")
-            self.assertEqual(
-                self.outcomes(talk),
-                (
-                    Postponed(Reply(554, (7, 1), "not now"), WHERE),
-                    Failed(Reply(550, (1, 1), "who?"), WHERE),
-                ),
-            )
-            self.assertTrue(talk.begin().startswith(b"RSET\r\nMAIL"))
+        talk = self.greeted()
+        talk.begin(envelope(2))
+        talk.hear(OK + OK + b"550 5.1.1 who?\r\n" + b"554 5.7.1 not now\r\n")
+        self.assertEqual(
+            self.outcomes(talk),
+            (
+                Postponed(Reply(554, (7, 1), "not now"), WHERE),
+                Failed(Reply(550, (1, 1), "who?"), WHERE),
+            ),
+        )
+        self.assertTrue(talk.begin().startswith(b"RSET\r\nMAIL"))
 
     def test_content_refused(self) -> None:
         for code, kind in ((b"554", Failed), (b"451", Postponed)):
-            for talk in self.talks():
-                talk.begin(envelope(2))
-                talk.hear(OK + b"550 5.1.1 who?\r\n" + OK + b"354 go\r\n")
-                talk.hear(code + b" no\r\n")
-                self.assertEqual(
-                    self.outcomes(talk),
-                    (
-                        Failed(Reply(550, (1, 1), "who?"), WHERE),
-                        kind(Reply(int(code), None, "no"), WHERE),
-                    ),
-                )
+            talk = self.greeted()
+            talk.begin(envelope(2))
+            talk.hear(OK + b"550 5.1.1 who?\r\n" + OK + b"354 go\r\n")
+            talk.hear(code + b" no\r\n")
+            self.assertEqual(
+                self.outcomes(talk),
+                (
+                    Failed(Reply(550, (1, 1), "who?"), WHERE),
+                    kind(Reply(int(code), None, "no"), WHERE),
+                ),
+            )
 
     def test_too_many_recipients_is_not_for_ever(self) -> None:
         for line, kind in (
@@ -301,43 +277,43 @@ class TransactionTests(EngineTests):
             (b"452 4.5.3 too many recipients\r\n", Postponed),
             (b"552 5.2.2 mailbox full\r\n", Failed),
         ):
-            for talk in self.talks():
-                talk.begin(envelope(2))
-                talk.hear(OK + OK + line + b"354 go\r\n")
-                talk.hear(OK)
-                self.assertIsInstance(self.outcomes(talk)[1], kind, line)
+            talk = self.greeted()
+            talk.begin(envelope(2))
+            talk.hear(OK + OK + line + b"354 go\r\n")
+            talk.hear(OK)
+            self.assertIsInstance(self.outcomes(talk)[1], kind, line)
 
     def test_552_for_the_first_recipient(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         talk.begin()
         talk.hear(OK + b"552 full\r\n" + b"554 no\r\n")
         self.assertEqual(self.outcomes(talk), (Failed(Reply(552, None, "full"), WHERE),))
 
     def test_no_more_recipients_than_the_host_takes_at_once(self) -> None:
         limits = EHLO.replace(b"250 ENH", b"250-LIMITS MAILMAX=2 rcptmax=2 OTHER=1 RCPTMAX=x\r\n250 ENH")
-        for talk in self.talks(limits):
-            sent = talk.begin(envelope(4))
-            self.assertEqual(sent.count(b"RCPT TO"), 2)
-            talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
-            outcomes = self.outcomes(talk)
-            self.assertEqual([type(outcome) for outcome in outcomes], [Delivered] * 2 + [Postponed] * 2)
-            self.assertEqual((outcomes[3].reply.code, outcomes[3].where), (452, WHERE))
-            self.assertTrue(talk.engine.reusable)
-            talk.begin(envelope())
-            talk.hear(OK + OK + b"354 go\r\n" + OK)
-            self.assertFalse(talk.engine.reusable)
+        talk = self.greeted(limits)
+        sent = talk.begin(envelope(4))
+        self.assertEqual(sent.count(b"RCPT TO"), 2)
+        talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
+        outcomes = self.outcomes(talk)
+        self.assertEqual([type(outcome) for outcome in outcomes], [Delivered] * 2 + [Postponed] * 2)
+        self.assertEqual((outcomes[3].reply.code, outcomes[3].where), (452, WHERE))
+        self.assertTrue(talk.engine.reusable)
+        talk.begin(envelope())
+        talk.hear(OK + OK + b"354 go\r\n" + OK)
+        self.assertFalse(talk.engine.reusable)
 
     def test_mail_of_any_script(self) -> None:
         what = Envelope(Address("änn", "here.test"), (Address("böb", "far.test"),), smtputf8=True)
-        for talk in self.talks(EHLO.replace(b"250 ENH", b"250-SMTPUTF8\r\n250 ENH")):
-            self.assertEqual(
-                talk.begin(what),
-                "MAIL FROM:<änn@here.test> SIZE=4 SMTPUTF8\r\nRCPT TO:<böb@far.test>\r\nDATA\r\n".encode(),
-            )
-            talk.hear(OK + OK + b"354 go\r\n" + OK)
-            self.assertIsInstance(self.outcomes(talk)[0], Delivered)
+        talk = self.greeted(EHLO.replace(b"250 ENH", b"250-SMTPUTF8\r\n250 ENH"))
+        self.assertEqual(
+            talk.begin(what),
+            "MAIL FROM:<änn@here.test> SIZE=4 SMTPUTF8\r\nRCPT TO:<böb@far.test>\r\nDATA\r\n".encode(),
+        )
+        talk.hear(OK + OK + b"354 go\r\n" + OK)
+        self.assertIsInstance(self.outcomes(talk)[0], Delivered)
         for ascii_only in (what, evolve(envelope(), smtputf8=True)):
-            talk = Talk().greet()
+            talk = self.greeted()
             self.assertEqual(talk.begin(ascii_only), b"")
             (outcome,) = self.outcomes(talk, untouched=False)
             assert isinstance(outcome, Failed)
@@ -351,42 +327,42 @@ class TransactionTests(EngineTests):
         one, two = Address("a", "far.test"), Address("b", "far.test")
         requests = {one: ReportRequest("SUCCESS,DELAY", "rfc822;o+40x"), two: ReportRequest("", "utf-8;ö")}
         what = Envelope(SENDER, (one, two), ret="HDRS", envid="Q+2B1", requests=requests)
-        for talk in self.talks(EHLO.replace(b"250 ENH", b"250-DSN\r\n250 ENH")):
-            self.assertEqual(
-                talk.begin(what),
-                b"MAIL FROM:<ann@here.test> SIZE=4 RET=HDRS ENVID=Q+2B1\r\n"
-                b"RCPT TO:<a@far.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o+40x\r\n"
-                b"RCPT TO:<b@far.test>\r\nDATA\r\n",
-            )
-            talk.hear(OK + OK + b"550 no\r\n354 go\r\n" + OK)
-            served, failed = self.outcomes(talk)
-            self.assertEqual(served, Delivered(Reply(250, (0, 0), "fine"), WHERE, answers=True))
-            self.assertIsInstance(failed, Failed)
-        for talk in self.talks():
-            self.assertNotIn(b"=H", talk.begin(what))
-            talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
-            self.assertEqual(self.outcomes(talk)[0], Delivered(Reply(250, (0, 0), "fine"), WHERE))
+        talk = self.greeted(EHLO.replace(b"250 ENH", b"250-DSN\r\n250 ENH"))
+        self.assertEqual(
+            talk.begin(what),
+            b"MAIL FROM:<ann@here.test> SIZE=4 RET=HDRS ENVID=Q+2B1\r\n"
+            b"RCPT TO:<a@far.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;o+40x\r\n"
+            b"RCPT TO:<b@far.test>\r\nDATA\r\n",
+        )
+        talk.hear(OK + OK + b"550 no\r\n354 go\r\n" + OK)
+        served, failed = self.outcomes(talk)
+        self.assertEqual(served, Delivered(Reply(250, (0, 0), "fine"), WHERE, answers=True))
+        self.assertIsInstance(failed, Failed)
+        talk = self.greeted()
+        self.assertNotIn(b"=H", talk.begin(what))
+        talk.hear(OK + OK + OK + b"354 go\r\n" + OK)
+        self.assertEqual(self.outcomes(talk)[0], Delivered(Reply(250, (0, 0), "fine"), WHERE))
 
     def test_groups(self) -> None:
-        for talk in self.talks():
-            first = talk.begin(envelope(2 * GROUP))
-            self.assertEqual(first.count(b"\r\n"), GROUP)
-            self.assertNotIn(b"DATA", first)
-            second = talk.hear(OK * GROUP)
-            self.assertEqual(second.count(b"RCPT"), GROUP)
-            self.assertEqual(talk.hear(OK * GROUP), b"RCPT TO:<r199@far.test>\r\nDATA\r\n")
-            self.assertEqual(talk.hear(OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
-            talk.hear(OK)
-            self.assertEqual(len(self.outcomes(talk)), 2 * GROUP)
+        talk = self.greeted()
+        first = talk.begin(envelope(2 * GROUP))
+        self.assertEqual(first.count(b"\r\n"), GROUP)
+        self.assertNotIn(b"DATA", first)
+        second = talk.hear(OK * GROUP)
+        self.assertEqual(second.count(b"RCPT"), GROUP)
+        self.assertEqual(talk.hear(OK * GROUP), b"RCPT TO:<r199@far.test>\r\nDATA\r\n")
+        self.assertEqual(talk.hear(OK + b"354 go\r\n"), b"Hi\r\n.\r\n")
+        talk.hear(OK)
+        self.assertEqual(len(self.outcomes(talk)), 2 * GROUP)
 
     def test_no_more_groups_after_a_refused_sender(self) -> None:
-        for talk in self.talks():
-            talk.begin(envelope(2 * GROUP))
-            self.assertEqual(talk.hear(b"550 no\r\n" + b"503 no\r\n" * (GROUP - 1)), b"")
-            self.assertEqual(self.outcomes(talk), (Failed(Reply(550, None, "no"), WHERE),) * (2 * GROUP))
+        talk = self.greeted()
+        talk.begin(envelope(2 * GROUP))
+        self.assertEqual(talk.hear(b"550 no\r\n" + b"503 no\r\n" * (GROUP - 1)), b"")
+        self.assertEqual(self.outcomes(talk), (Failed(Reply(550, None, "no"), WHERE),) * (2 * GROUP))
 
     def test_larger_than_the_host_takes(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         self.assertEqual(talk.begin(size=1001), b"")
         (outcome,) = self.outcomes(talk)
         assert isinstance(outcome, Failed)
@@ -395,11 +371,11 @@ class TransactionTests(EngineTests):
 
     def test_size_without_a_limit(self) -> None:
         for parameter in (b"", b" 0", b" x", b" -1"):
-            talk = Talk().greet(b"250-x\r\n250 SIZE" + parameter + b"\r\n")
+            talk = self.greeted(b"250-x\r\n250 SIZE" + parameter + b"\r\n")
             self.assertEqual(talk.begin(size=10**9), b"MAIL FROM:<ann@here.test> SIZE=1000000000\r\n")
 
     def test_A6_addresses_that_cannot_be_written(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         bad = (Address("m\xfcller", "far.test"), Address("a\r\nDATA", "far.test"), Address("a\0", "far.test"))
         out = talk.begin(Envelope(SENDER, (*bad, Address("ok", "far.test"))))
         self.assertEqual(out, b"MAIL FROM:<ann@here.test> SIZE=4\r\nRCPT TO:<ok@far.test>\r\nDATA\r\n")
@@ -422,24 +398,24 @@ class TransactionTests(EngineTests):
 
 class BreakingTests(EngineTests):
     def test_lost_keeps_what_is_settled(self) -> None:
-        for talk in self.talks():
-            talk.begin(envelope(2))
-            talk.hear(OK + b"550 5.1.1 who?\r\n" + OK + b"354 go\r\n")
-            self.assertEqual(talk.engine.awaiting, "end of data")
-            talk.engine.lost(Reply(442, (4, 2), "gone"))
-            self.assertEqual(
-                self.outcomes(talk),
-                (
-                    Failed(Reply(550, (1, 1), "who?"), WHERE),
-                    Postponed(Reply(442, (4, 2), "gone"), WHERE),
-                ),
-            )
-            self.assertEqual(self.failure(talk), Reply(442, (4, 2), "gone"))
+        talk = self.greeted()
+        talk.begin(envelope(2))
+        talk.hear(OK + b"550 5.1.1 who?\r\n" + OK + b"354 go\r\n")
+        self.assertEqual(talk.engine.awaiting, "end of data")
+        talk.lost(Reply(442, (4, 2), "gone"))
+        self.assertEqual(
+            self.outcomes(talk),
+            (
+                Failed(Reply(550, (1, 1), "who?"), WHERE),
+                Postponed(Reply(442, (4, 2), "gone"), WHERE),
+            ),
+        )
+        self.assertEqual(self.failure(talk), Reply(442, (4, 2), "gone"))
 
     def test_lost_before_any_answer(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         talk.begin()
-        talk.engine.lost(Reply(442, (4, 2), "gone"))
+        talk.lost(Reply(442, (4, 2), "gone"))
         self.outcomes(talk, untouched=True)
 
     def test_closing_for_a_while(self) -> None:
@@ -449,14 +425,14 @@ class BreakingTests(EngineTests):
             (OK + OK, False),
             (OK + OK + b"354 go\r\n", False),
         ):
-            for talk in self.talks():
-                talk.begin()
-                talk.hear(replies + b"421 4.3.2 shutting down\r\n")
-                self.assertEqual(
-                    self.outcomes(talk, untouched),
-                    (Postponed(Reply(421, (3, 2), "shutting down"), WHERE),),
-                )
-                self.assertEqual(self.failure(talk).code, 421)
+            talk = self.greeted()
+            talk.begin()
+            talk.hear(replies + b"421 4.3.2 shutting down\r\n")
+            self.assertEqual(
+                self.outcomes(talk, untouched),
+                (Postponed(Reply(421, (3, 2), "shutting down"), WHERE),),
+            )
+            self.assertEqual(self.failure(talk).code, 421)
 
     def test_nonsense(self) -> None:
         for junk in (
@@ -466,23 +442,24 @@ class BreakingTests(EngineTests):
             b"250-x\r\n" * (MAX_REPLY // 7 + 1),
             b"354 what?\r\n",
         ):  # fmt: skip
-            for talk in self.talks():
-                talk.begin()
-                talk.hear(junk)
-                (outcome,) = self.outcomes(talk, untouched=True)
-                assert isinstance(outcome, Postponed)
-                self.assertEqual(outcome.reply.status, "4.5.0", junk)
-                self.assertTrue(str(outcome.reply).isprintable())
-                self.failure(talk)
-
-    def test_content_taken_without_asking(self) -> None:
-        for talk in self.talks():
+            talk = self.greeted()
             talk.begin()
-            talk.hear(OK + OK + OK)
-            self.assertEqual(self.outcomes(talk)[0].reply.status, "4.5.0")
+            talk.hear(junk)
+            (outcome,) = self.outcomes(talk, untouched=True)
+            assert isinstance(outcome, Postponed)
+            self.assertEqual(outcome.reply.status, "4.5.0", junk)
+            self.assertTrue(str(outcome.reply).isprintable())
             self.failure(talk)
 
+    def test_content_taken_without_asking(self) -> None:
+        talk = self.greeted()
+        talk.begin()
+        talk.hear(OK + OK + OK)
+        self.assertEqual(self.outcomes(talk)[0].reply.status, "4.5.0")
+        self.failure(talk)
+
     def test_answered_before_it_was_asked(self) -> None:
+        # Step by step, so not a conversation that is held again.
         talk = Talk().greet()
         talk.begin()
         talk.engine.receive(OK + b"550 5.1.1 who?\r\n354 go\r\n" + OK)
@@ -491,7 +468,7 @@ class BreakingTests(EngineTests):
         self.assertIsInstance(talk.engine.next_event(), Finished)
 
     def test_354_for_the_content(self) -> None:
-        talk = Talk().greet()
+        talk = self.greeted()
         talk.begin()
         talk.hear(OK + OK + b"354 go\r\n")
         talk.hear(b"354 more\r\n")
@@ -518,25 +495,25 @@ class BreakingTests(EngineTests):
 
     def test_no_quit_that_might_be_content(self) -> None:
         for heard in (b"", OK, OK + OK, OK + OK + b"354 go\r\n"):
-            talk = Talk().greet()
+            talk = self.greeted()
             talk.begin()
             talk.hear(heard)
-            self.assertEqual(talk.engine.quit(), b"")
+            self.assertEqual(talk.quit(), b"")
 
     def test_spoken_to_while_idle(self) -> None:
-        talk = Talk().greet()
-        talk.engine.receive(b"4")
+        talk = self.greeted()
+        talk.hear(b"4")
         self.assertFalse(talk.engine.reusable)
         talk.hear(b"21 4.4.2 idle\r\n")
         self.assertEqual(self.failure(talk), Reply(421, (4, 2), "idle"))
-        talk = Talk().greet()
+        talk = self.greeted()
         talk.hear(b"250 surprise\r\n")
         self.assertEqual(self.failure(talk).status, "4.5.0")
 
     def test_quit(self) -> None:
-        talk = Talk().greet()
-        self.assertEqual(talk.engine.quit(), b"QUIT\r\n")
-        self.assertEqual(talk.engine.quit(), b"")
+        talk = self.greeted()
+        self.assertEqual(talk.quit(), b"QUIT\r\n")
+        self.assertEqual(talk.quit(), b"")
         self.assertFalse(talk.engine.reusable)
         talk.hear(b"221 2.0.0 bye\r\n")
         self.assertEqual(self.failure(talk), Reply(221, (0, 0), "bye"))
@@ -546,7 +523,7 @@ class ReplyTests(EngineTests):
     """Replies of a host go into logs, headers and reports."""
 
     def reply(self, raw: bytes) -> Reply:
-        talk = Talk().greet()
+        talk = self.greeted()
         talk.begin()
         talk.hear(OK + raw)
         talk.hear(b"503 no recipients\r\n")
@@ -599,51 +576,49 @@ class EncoderTests(SynchronousTestCase):
                 self.assertEqual(self.encode(content[:cut], content[cut:]), wire)
 
 
-class LocalDelivery(SynchronousTestCase):
+class LocalDelivery(EngineTests):
     """LMTP: an answer for each recipient."""
 
-    def talk(self, recipients: int = 3) -> Talk:
-        talk = Talk()
-        talk.engine = ClientEngine("me.test", WHERE, lmtp=True)
+    def addressed(self, recipients: int = 3) -> Talk:
+        talk = self.talk(lmtp=True)
         self.assertEqual(talk.hear(b"220 mx.test LMTP\r\n"), b"LHLO me.test\r\n")
         talk.hear(EHLO)
         talk.events.clear()
-        talk.engine.begin(envelope(recipients), 4)
+        talk.begin(envelope(recipients))
         return talk
 
-    def outcomes(self, talk: Talk) -> list[str]:
+    def words(self, talk: Talk) -> list[str]:
         (finished,) = [event for event in talk.events if isinstance(event, Finished)]
         return [f"{type(outcome).__name__} {outcome.reply.code}" for outcome in finished.outcomes]
 
     def test_each_recipient_has_an_answer(self) -> None:
         for pieces in (1, 3):
-            talk = self.talk()
+            talk = self.addressed()
             talk.hear(OK * 2 + b"550 5.1.1 nobody\r\n" + OK + b"354 go\r\n")
             answers = [b"452 4.2.2 full\r\n", OK]
             for answer in [b"".join(answers)] if pieces == 1 else answers:
                 talk.hear(answer)
-            self.assertEqual(self.outcomes(talk), ["Postponed 452", "Failed 550", "Delivered 250"])
+            self.assertEqual(self.words(talk), ["Postponed 452", "Failed 550", "Delivered 250"])
             self.assertTrue(talk.engine.reusable)
 
     def test_lost_between_the_answers(self) -> None:
-        talk = self.talk(2)
+        talk = self.addressed(2)
         talk.hear(OK * 3 + b"354 go\r\n" + OK)
-        talk.engine.lost(Reply(442, (4, 2), "gone"))
+        talk.lost(Reply(442, (4, 2), "gone"))
         talk.look()
-        self.assertEqual(self.outcomes(talk), ["Delivered 250", "Postponed 442"])
+        self.assertEqual(self.words(talk), ["Delivered 250", "Postponed 442"])
 
     def test_nobody_is_left(self) -> None:
-        talk = self.talk(1)
+        talk = self.addressed(1)
         talk.hear(OK + b"550 5.1.1 nobody\r\n503 5.5.1 no recipients\r\n")
-        self.assertEqual(self.outcomes(talk), ["Failed 550"])
-        talk = self.talk(1)
+        self.assertEqual(self.words(talk), ["Failed 550"])
+        talk = self.addressed(1)
         talk.hear(OK + b"550 5.1.1 nobody\r\n354 go\r\n")
-        self.assertEqual(self.outcomes(talk), ["Failed 550"])
+        self.assertEqual(self.words(talk), ["Failed 550"])
         self.assertFalse(talk.engine.reusable)
 
     def test_a_host_that_does_not_know_it(self) -> None:
-        talk = Talk()
-        talk.engine = ClientEngine("me.test", WHERE, lmtp=True)
+        talk = self.talk(lmtp=True)
         talk.hear(b"220 mx.test ESMTP\r\n")
         self.assertEqual(talk.hear(b"502 5.5.1 what\r\n"), b"")
         self.assertIsInstance(talk.events[-1], Broken)

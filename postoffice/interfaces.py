@@ -306,7 +306,8 @@ class IDirectory(Interface):
     def check(address: Address) -> Awaitable[None]:
         """Whether a letter for an address of ours would go to anybody; any other address passes.
 
-        Errors: `Refusal` with 550 5.1.1 for what does not exist.
+        Errors: `Refusal` with 550 5.1.1 for what does not exist, 550 5.2.4 and 554 5.4.6 for what stands for
+        too many, leads on and on, or in circles.
         """
 
     def resolve(

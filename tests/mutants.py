@@ -609,6 +609,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_local.LoopTests.test_other_lines_are_none",
     ),
     Mutant(
+        "C4_counted_until_the_first",
+        "postoffice/directory/lookup.py",
+        "                    expansion.forwards = False\n",
+        "                    return None\n",
+        "tests.directory.test_expand.LoopTests.test_C4_too_many_behind_a_good_one_are_refused_at_once",
+    ),
+    Mutant(
+        "C4_counted_for_each_question",
+        "postoffice/directory/lookup.py",
+        "if not 0 <= now - since < _KEPT:",
+        "if True:",
+        "tests.directory.test_expand.LoopTests.test_C4_a_fan_out_of_a_million_is_refused_early",
+    ),
+    Mutant(
         "D1_sender_in_the_text",
         "postoffice/delivery/helper/command.py",
         '["sh", "-c", text]',
@@ -1212,8 +1226,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "C4_no_end_of_targets",
         "postoffice/directory/expand.py",
-        "            if followed > 2 * limit + 1000:",
-        "            if followed > 2 * limit + 1000000:",
+        "            if self.followed > 2 * limit + 1000:",
+        "            if self.followed > 2 * limit + 1000000:",
         "tests.directory.test_expand.LoopTests.test_C4_the_same_over_and_over_ends_too",
     ),
     Mutant(

@@ -32,10 +32,12 @@ TOO_MANY = Reply(550, (2, 4), "The address stands for too many recipients")
 TOO_DEEP = Reply(554, (4, 6), "The address leads on and on")
 LOOP = Reply(554, (4, 6), "The address leads back to itself")
 
+AT_ONCE = 100
+"""Targets that are followed before others get their turn."""
+
 # How far an address may lead on.
 _DEPTH = 50
-# Targets that are followed before others get their turn, and the most where no limit is set.
-_AT_ONCE = 100
+# The most copies where no limit is set.
 _MOST = 1 << 19
 
 _Key = tuple[str, str]
@@ -97,7 +99,8 @@ class _More:
 class Expansion:
     """One expansion, of `address` in a domain of ours, which `earlier` addresses led to.
 
-    It may stand for `most` copies, 0 for no limit. Without `forwards` no user's `.forward` is followed.
+    It may stand for `most` copies, 0 for no limit. Without `forwards` no user's `.forward` is followed, from
+    whenever that is set.
     `pause` lets others work and comes back. `told` hears of each address, how far from the first it is, and
     what it stands for.
     """
@@ -114,13 +117,15 @@ class Expansion:
         self._names = names
         self._limit = most or _MOST
         self._pause = pause
-        self._forwards = forwards
+        self.forwards = forwards
         self._told = told
         self._begun = False
         self._seen: set[_Key] = set()
         self._copies: set[str] = set()
         #: Whether a loop was cut.
         self.looped = False
+        #: How many targets were followed.
+        self.followed = 0
 
     async def copies(
         self, address: Address, domain: OurDomain, earlier: Sequence[Address] = ()
@@ -128,13 +133,12 @@ class Expansion:
         """The copies in the order of the targets. Errors: `Refusal`, `Unreadable`."""
         limit = self._limit
         stack: list[tuple[Target, _Step | None, OurDomain]] = [(address, await self._steps(earlier), domain)]
-        followed = 0
         while stack:
-            followed += 1
-            if followed % _AT_ONCE == 0:
+            self.followed += 1
+            if self.followed % AT_ONCE == 0:
                 await self._pause()
-            if followed > 2 * limit + 1000:
-                raise Refusal(TOO_MANY, f"{address} leads to more than {followed} targets")
+            if self.followed > 2 * limit + 1000:
+                raise Refusal(TOO_MANY, f"{address} leads to more than {self.followed} targets")
             match await self._next(*stack.pop()):
                 case _More(step=step, targets=targets, domain=within):
                     stack.extend((target, step, within) for target in reversed(targets))
@@ -210,8 +214,15 @@ class Expansion:
         found = await self._names.lookup(address.local, domain)
         if found is None:
             raise Refusal(NO_SUCH_USER, f"no such user: {address}")
-        answer, source, extension = found
-        step = evolve(step, extension=extension)
+        answer, source, detail = found
+        if detail is not None:
+            name = address.local[: -len(detail) - 1]
+            self._tell(
+                step.depth,
+                address,
+                f"{name}, with the detail {detail}" if detail else f"{name}, with no detail",
+            )
+            step = evolve(step, extension=detail)
         if isinstance(answer, Listed):
             self._tell(step.depth, address, source)
             return _More(evolve(step, account=answer.account), answer.targets, domain)
@@ -241,7 +252,7 @@ class Expansion:
         if (
             account is not None
             and forwards
-            and self._forwards
+            and self.forwards
             and not step.find(lambda one: one.forward == account)
         ):
             targets = await self._names.files.forward(account)

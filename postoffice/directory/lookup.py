@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from zope.interface import implementer
 
 from postoffice.directory.domains import Elsewhere, OurDomain, domain_key
-from postoffice.directory.expand import LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found
+from postoffice.directory.expand import AT_ONCE, LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found
 from postoffice.directory.names import Names
 from postoffice.directory.sources import NOBODY
 from postoffice.interfaces import IDirectory
@@ -33,6 +33,11 @@ from postoffice.mail.destination import (
 )
 from postoffice.mail.reply import Refusal, Reply
 from postoffice.watched import Unreadable
+
+# Seconds for which it is known whether an address that stands for many does so for too many, and of how many.
+_KEPT = 10.0
+_MOST_KEPT = 1000
+_NEVER = (float("-inf"), None)
 
 
 @implementer(IDirectory)
@@ -56,6 +61,8 @@ class Directory:
         self._pause = pause
         self._relay_host = relay_host
         self._forward_all = forward_all and relay_host is not None
+        # What the check said of addresses that stand for many, and when.
+        self._large: dict[tuple[str, OurDomain], tuple[float, Refusal | None]] = {}
 
     async def is_local(self, domain: str) -> bool:
         return isinstance(await self._place(domain), OurDomain)
@@ -72,18 +79,42 @@ class Directory:
         place = await self._place(address.domain)
         if isinstance(place, Elsewhere):
             return
-        expansion = self._expansion()
+        key = (address.local.lower(), place)
+        now = self._names.watch.seconds()
+        since, refusal = self._large.get(key, _NEVER)
+        if not 0 <= now - since < _KEPT:
+            try:
+                if await self._names.lookup_user(address.local, place) is not None:
+                    return
+            except Unreadable as error:
+                raise _unknown(error) from None
+            expansion = self._expansion()
+            refusal = await self._checked(address, place, expansion)
+            if expansion.followed > AT_ONCE:
+                if len(self._large) >= _MOST_KEPT:
+                    self._large.clear()
+                self._large[key] = (now, refusal)
+        if refusal is not None:
+            # Not that one itself, which would remember everybody it was raised to.
+            raise Refusal(refusal.reply, refusal.why)
+
+    async def _checked(self, address: Address, place: OurDomain, expansion: Expansion) -> Refusal | None:
+        """Why nobody would get a letter for an address of ours, or there are too many who would."""
         refusal: Refusal | None = None
+        anybody = False
         try:
-            if await self._names.lookup_user(address.local, place) is not None:
-                return
             async for found in expansion.copies(address, place):
                 if found.refusal is None or found.refusal.reply.temporary:
-                    return
+                    anybody = True
+                    # One is enough. It is what operators wrote that may stand for too many; what users say is
+                    # not read for everybody's RCPT, but when a letter is there.
+                    expansion.forwards = False
                 refusal = refusal or found.refusal
         except Unreadable as error:
-            raise _unknown(error) from None
-        raise refusal or _nobody(address, expansion)
+            return None if anybody else _unknown(error)
+        except Refusal as refused:
+            return refused
+        return None if anybody else refusal or _nobody(address, expansion)
 
     async def resolve(
         self, address: Address, fixed: Fixed | None = None, path: Sequence[Address] = ()

@@ -38,12 +38,15 @@ class Names:
         self.watch = watch
         self._lists: dict[str, Watched[tuple[Target, ...] | None]] = {}
 
-    async def lookup(self, local: str, domain: OurDomain) -> tuple[Answer, str, str] | None:
-        """What a name stands for, the source that says so, and the detail that had to be left off for it."""
+    async def lookup(self, local: str, domain: OurDomain) -> tuple[Answer, str, str | None] | None:
+        """What a name stands for, the source that says so, and the detail that had to be left off for it.
+
+        None for a detail that did not have to be.
+        """
         for source in self.sources:
             answer = await source.find(local, domain)
             if answer is not None:
-                return answer, source.name, ""
+                return answer, source.name, None
         name, detail = self.split(local)
         if name:
             for source in self.sources:

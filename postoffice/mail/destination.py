@@ -76,8 +76,8 @@ def where_to(destination: Destination | None) -> str:
             return printable(f"{kind} {where}")
         case Lmtp(place=place):
             return printable(f"lmtp {place}")
-        case Remote(domain=domain):
-            return printable(f"smtp {domain}")
+        case Remote(domain=domain, port=port):
+            return printable(f"smtp {domain}:{port}" if port else f"smtp {domain}")
         case File(path=where):
             return printable(f"file {where}")
         case Command(text=text):

@@ -136,6 +136,9 @@ class DirectoryTestCase(SynchronousTestCase):
         work.addCallbacks(
             lambda _: answers.append("fine"), lambda failure: answers.append(str(failure.value.reply))
         )
+        # Long expansions let others work.
+        while not answers:
+            self.clock.advance(0)
         return answers[0]
 
 

@@ -6,13 +6,15 @@ The machine is mx.example.net with the user ann; example.org is virtual with the
 from __future__ import annotations
 
 import os
+import pwd
 
 from twisted.internet.defer import Deferred
 
+from postoffice.directory.accounts import AllAccounts
 from postoffice.mail.address import Address
 from postoffice.mail.destination import Command, Copy, File, Mailbox, OwnMailbox
 from postoffice.mail.reply import Refusal
-from tests.directory.support import DirectoryTestCase, EveryHome
+from tests.directory.support import DirectoryTestCase, EveryHome, at_once
 from tests.support import counted
 
 TOO_MANY = "550 5.2.4 The address stands for too many recipients"
@@ -328,7 +330,11 @@ class LoopTests(DirectoryTestCase):
         reply, calls = counted(lambda: self.refused_at_length("all"))
         self.assertEqual(reply, TOO_MANY)
         self.assertLess(calls, 5_000_000)
-        self.assertEqual(self.checked("all"), "fine")
+        self.assertEqual(self.checked("all"), TOO_MANY)
+        # Whoever asks again and again does not have it counted each time.
+        reply, calls = counted(lambda: self.checked("all"))
+        self.assertEqual(reply, TOO_MANY)
+        self.assertLess(calls, 500)
 
     def refused_at_length(self, name: str) -> str:
         work = Deferred.fromCoroutine(self.directory.resolve(Address(name, "")))
@@ -340,10 +346,42 @@ class LoopTests(DirectoryTestCase):
         self.write("aliases", "all: " + ", ".join(f"u{n}@example.com" for n in range(11)) + "\n")
         self.make("expansion=10")
         self.assertEqual(self.refused_at_length("all"), TOO_MANY)
-        self.make("expansion=11")
-        self.assertEqual(len(self.copies("all")), 11)
-        self.make("expansion=0")
-        self.assertEqual(len(self.copies("all")), 11)
+        self.assertEqual(self.checked("all"), TOO_MANY)
+        for chosen in ("expansion=11", "expansion=0"):
+            self.make(chosen)
+            self.assertEqual(len(self.copies("all")), 11)
+            self.assertEqual(self.checked("all"), "fine")
+
+    def test_C4_too_many_behind_a_good_one_are_refused_at_once(self) -> None:
+        """A letter that was taken for a list must not come back for its length."""
+        self.make("expansion=10")
+        lists = "".join(f"w{n}: {', '.join(f'u{n}x{m}@example.com' for m in range(4))}\n" for n in range(3))
+        self.write("aliases", f"all: ann, w0, w1, w2\ntwo: w0, w1\n{lists}")
+        self.assertEqual(self.checked("all"), TOO_MANY)
+        self.assertEqual(self.checked("two"), "fine")
+        self.write("aliases", "".join(f"a{n}: ann, a{n + 1}\n" for n in range(200)) + "a200: bob\n")
+        self.assertEqual(self.checked("a0"), "554 5.4.6 The address leads on and on")
+
+    def test_what_was_too_much_is_looked_at_again(self) -> None:
+        self.make("expansion=200")
+        self.write("aliases", "all: " + ", ".join(f"u{n}@example.com" for n in range(300)) + "\n")
+        self.assertEqual(self.checked("all"), TOO_MANY)
+        self.write("aliases", "all: " + ", ".join(f"u{n}@example.com" for n in range(150)) + "\n")
+        self.clock.advance(10)
+        self.assertEqual(self.checked("all"), "fine")
+
+    def test_homes_are_not_read_for_everybodys_question(self) -> None:
+        look = {
+            name: pwd.struct_passwd((name, "x", 1000, 1000, "", "/", "")) for name in ("ann", "joe", "may")
+        }
+        self.accounts = AllAccounts(at_once, self.clock.seconds, look.__getitem__)
+        homes = self.homes = EveryHome("x@example.com\n")
+        self.write("aliases", "all: ann, joe, may\n")
+        self.make()
+        self.assertEqual(self.checked("all"), "fine")
+        self.assertEqual(homes.asked, ["ann"])
+        self.assertEqual(self.copies("all"), ["x@example.com"])
+        self.assertEqual(homes.asked, ["ann", "joe", "may"])
 
     def test_C4_the_same_over_and_over_ends_too(self) -> None:
         self.write("aliases", "all: " + ", ".join(["ann"] * 2000) + "\n")

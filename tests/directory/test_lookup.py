@@ -120,6 +120,7 @@ class ExplainTests(DirectoryTestCase):
                     "2 ann: ~ann/.forward",
                     "3 ann: users",
                     "3 x@example.com: elsewhere",
+                    "2 bob+y@example.org: bob, with the detail y",
                     "2 bob+y@example.org: users",
                     "1 x@example.com: elsewhere",
                     "1 nobody: 550 5.1.1 No such user here",
@@ -139,6 +140,23 @@ class ExplainTests(DirectoryTestCase):
         steps, copies = self.explained("x@example.com")
         self.assertEqual(steps, ["0 x@example.com: elsewhere"])
         self.assertEqual(copies, ["x@example.com: smtp example.com"])
+
+    def test_a_detail_that_is_left_off(self) -> None:
+        path = self.write("aliases", "sales: ann\nsales+eu: bob@example.org\n")
+        self.assertEqual(self.explained("sales+eu")[0], [f"0 sales+eu: {path}", "1 bob@example.org: users"])
+        self.assertEqual(
+            self.explained("sales+us")[0],
+            ["0 sales+us: sales, with the detail us", f"0 sales+us: {path}", "1 ann: users"],
+        )
+        self.assertEqual(self.explained("ann+")[0], ["0 ann+: ann, with no detail", "0 ann+: users"])
+
+    def test_by_a_relay_host(self) -> None:
+        for host, place in (
+            ("127.0.0.1:2526", "[127.0.0.1]:2526"),
+            ("out.example.net", "out.example.net"),
+        ):
+            self.make(f"relay-host={host}")
+            self.assertEqual(self.explained("x@example.com")[1], [f"x@example.com: smtp {place}"])
 
     def test_by_a_domain_that_the_dns_makes_ours(self) -> None:
         path = self.write("aliases", "all: ann@dns.test\n")

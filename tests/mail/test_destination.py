@@ -77,7 +77,7 @@ class Kept(SynchronousTestCase):
     def test_in_words(self) -> None:
         for destination, said in (
             (Mailbox("maildir", "/m", "a"), "maildir /m"),
-            (Remote("example.org", 25), "smtp example.org"),
+            (Remote("example.org", 25), "smtp example.org:25"),
             (File("/f\x1b", "a"), "file /f?"),
             (Command("a\nb", "a"), "|a?b"),
             (None, "nowhere"),

@@ -17,26 +17,32 @@ UNITS = ("postoffice.service", "postoffice-helper.service", "postoffice-helper.s
 # The libraries are there already; all else is done as an administrator would.
 _SETUP = """
 root=$1
+rm -rf "$root/etc/virtual" "$root/var/spool/postoffice" "$root/var/spool/virtual"
 cp {place}/wheels/*.whl "$root/root/"
 cp {checkout}/contrib/systemd/* "$root/etc/systemd/system/"
 chroot "$root" sh -e <<'END'
 {python} -m venv --without-pip /opt/postoffice
 echo /opt/libraries > "$(echo /opt/postoffice/lib/python3*/site-packages)/libraries.pth"
 /opt/postoffice/bin/python -m pip install --quiet --no-index --no-deps --ignore-installed /root/*.whl
-ln -s /opt/postoffice/bin/postoffice /opt/postoffice/bin/mailq /opt/postoffice/bin/vpasswd /usr/local/bin/
-useradd --no-log-init --system --home-dir /nonexistent postoffice
+for name in postoffice mailq vpasswd valias; do ln -s "/opt/postoffice/bin/$name" /usr/local/bin/; done
+{installing}
 useradd --no-log-init --create-home ann
-install -d -o postoffice -m 700 /var/spool/postoffice
-install -d -o mail -m 700 /var/spool/virtual
-install -d /etc/virtual
-echo 'ann:club.test:1:the club' > /etc/virtual/domains.cf
-install -d -o postoffice -g postoffice -m 750 /etc/virtual/club.test
+useradd --no-log-init --create-home tim
 printf 'hostname=mail.here.test\\nload=0\\n' > /etc/postoffice.cf
 : > /etc/aliases
 END
 """
 
 
+def printed(heading: str, *first: str) -> list[str]:
+    """The commands below a heading of the manual that begin with one of these words."""
+    text = (CHECKOUT / "docs/operating.md").read_text(encoding="utf-8")
+    part = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    commands = [line.strip() for line in part.splitlines() if line.startswith("    ")]
+    return [command for command in commands if command.split()[0] in first]
+
+
+AS_TIM = ("setpriv", "--reuid", "tim", "--regid", "tim", "--init-groups")
 AS_ANN = ("setpriv", "--reuid", "ann", "--regid", "ann", "--init-groups")
 
 _ARRIVED = 'postoffice -bq; grep -q "^Subject: $1$" /var/mail/ann'
@@ -54,7 +60,10 @@ class Units(OfficeCase):
         need("useradd", "swaks", "systemctl")
         super().setUp()
         build(self.directory)
-        setup = _SETUP.format(place=self.directory, checkout=CHECKOUT, python=interpreter())
+        installing = "\n".join(printed("Installing", "useradd", "install"))
+        setup = _SETUP.format(
+            place=self.directory, checkout=CHECKOUT, python=interpreter(), installing=installing
+        )
         self.machine = Machine(self.directory / "machine", setup)
         self.addCleanup(self.machine.stop)
 
@@ -85,7 +94,8 @@ class Units(OfficeCase):
 
     def start(self) -> None:
         """Both run from now on, and again when the machine starts."""
-        self.does("systemctl", "enable", "--now", "postoffice-helper.socket", "postoffice.service")
+        for command in printed("Under systemd", "systemctl"):
+            self.does(*command.split())
 
     def is_another(self, unit: str, before: str) -> None:
         """The unit is up, with another process than before."""
@@ -118,16 +128,20 @@ class Units(OfficeCase):
         self.assertEqual(said.get("ready, listening on 0.0.0.0:25, [::]:25"), "5")
 
     def test_a_virtual_domain(self) -> None:
-        """Its owner adds a user, who logs in and gets mail."""
+        """It is made while the service runs; its owner adds a user, who logs in and gets mail."""
         self.start()
-        added = self.machine.run(*AS_ANN, "vpasswd", "-a", "--stdin", "tim@club.test", data="a secret\n")
+        for command in printed("Virtual domains", "echo", "install"):
+            self.does("sh", "-c", command)
+        added = self.machine.run(*AS_TIM, "vpasswd", "-a", "--stdin", "ann@example.org", data="a secret\n")
         self.assertEqual((added.returncode, added.stdout), (0, ""))
-        tim = ("--from", "tim@club.test", "--to", "tim@club.test")
-        log_in = ("--auth", "PLAIN", "--auth-user", "tim@club.test", "--auth-password", "a secret")
-        self.assertIn(" 235 2.7.0 ", self.does("swaks", "--server", "127.0.0.1", *log_in, *tim))
-        box = "/var/spool/virtual/club.test/tim"
-        self.until("tim has the letter", "grep", "-q", "^Delivered-To: tim@club.test$", box)
+        self.does(*AS_TIM, "valias", "info@example.org", "ann")
+        ann = ("--from", "ann@example.org", "--to", "info@example.org")
+        log_in = ("--auth", "PLAIN", "--auth-user", "ann@example.org", "--auth-password", "a secret")
+        self.assertIn(" 235 2.7.0 ", self.does("swaks", "--server", "127.0.0.1", *log_in, *ann))
+        box = "/var/spool/virtual/example.org/ann"
+        self.until("ann has the letter", "grep", "-q", "^Delivered-To: ann@example.org$", box)
         self.assertEqual(self.does("stat", "-c", "%U:%G %a", box).strip(), "mail:mail 600")
+        self.assertEqual(self.does("stat", "-c", "%U:%G %a", "/etc/virtual").strip(), "root:root 755")
 
     def test_users_of_the_machine_log_in(self) -> None:
         self.does("sh", "-c", "echo ann:correct-horse | chpasswd")

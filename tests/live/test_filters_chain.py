@@ -7,23 +7,26 @@ import re
 import select
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names
+from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names, travelled
 from tests.live.names import NameServer
 from tests.live.office import stored
 from tests.live.raw import Elsewhere, Wire
-from tests.live.test_filters_programs import TWICE
+from tests.live.test_filters_programs import TWICE, action
 from tests.live.test_filters_signing import LETTERS
 from tests.peers import HOST, Postfix, Postoffice, descendants, free_port, smtp_source, wait_until
 from tests.peers.filters import (
     ClamavMilter,
     Clamd,
+    DkimpyMilter,
     Key,
     Milter,
     OpenDkim,
+    OpenDmarc,
+    PyQuarantine,
     PyspfMilter,
     Rspamd,
     Scripted,
@@ -192,12 +195,18 @@ class BesidePostfix(FilterCase):
         self.key = Key.make("far.test")
         self.addCleanup(os.umask, os.umask(0o022))
 
-    def compare(self, filters: list[Milter]) -> None:
-        """No letter comes out differently but for the traces that each leaves of itself."""
+    def compare(
+        self, filters: list[Milter], letters: Mapping[str, bytes] = LETTERS | MORE, source: str = ""
+    ) -> list[bytes]:
+        """Letters come out the same but for the traces that each server leaves of itself: ours of them."""
         office, postfix = self.both(filters)
-        for name, content in (LETTERS | MORE).items():
-            ours = self.passes(office, content)
-            self.assertEqual(comparable(ours), comparable(self.by_postfix(postfix, content)), name)
+        done = []
+        for name, content in letters.items():
+            ours = self.passes(office, content, source=source)
+            theirs = self.by_postfix(postfix, content, source)
+            self.assertEqual(comparable(ours), comparable(theirs), name)
+            done.append(ours)
+        return done
 
     def both(self, filters: Sequence[Milter]) -> tuple[Postoffice, Postfix]:
         """Both servers, with the same name and these filters."""
@@ -213,10 +222,10 @@ class BesidePostfix(FilterCase):
         self.addCleanup(postfix.stop)
         return office, postfix
 
-    def by_postfix(self, postfix: Postfix, content: bytes) -> bytes:
+    def by_postfix(self, postfix: Postfix, content: bytes, source: str = "") -> bytes:
         """A letter as Postfix delivers it."""
         before = set(postfix.letters())
-        with Wire(postfix.port) as wire:
+        with Wire(postfix.port, source=source) as wire:
             reply = Caller(wire).letter(content)
         self.assertEqual(reply[:3], b"250", reply.decode() + postfix.log()[-3000:])
         self.assertTrue(wait_until(lambda: len(set(postfix.letters()) - before) == 1, 20), postfix.log())
@@ -239,6 +248,47 @@ class BesidePostfix(FilterCase):
         self.compare(
             [self.kept(OpenDkim(self.place("dkim"), self.key)), self.kept(Rspamd(self.place("rspamd")))]
         )
+
+    def test_dkimpy_milter(self) -> None:
+        for signed in self.compare([self.kept(DkimpyMilter(self.place("dkim"), self.key))]):
+            self.assertEqual(verified(crlf(signed), self.key), [True])
+
+    def test_pyquarantine(self) -> None:
+        actions = [
+            action("add_header", "X-Kept", "no"),
+            action("mod_header", "^Subject$", "marked"),
+            action("del_header", "^X-Twice$", "^2$"),
+        ]
+        rule = {"name": "marks", "conditions": {"headers": ["^Subject: "]}, "actions": actions}
+        for done in self.compare([self.kept(PyQuarantine(self.place("filter"), [rule]))]):
+            self.assertEqual(field(done, b"X-Kept"), [b"no\n"])
+            self.assertNotIn(b"2\n", field(done, b"X-Twice"))
+
+    def test_who_may_send_and_whose_signature_holds(self) -> None:
+        """pyspf-milter and an OpenDKIM that verifies; OpenDMARC goes by what they found."""
+        elsewhere = Elsewhere()
+        self.addCleanup(elsewhere.stop)
+        spf, policy = "v=spf1 ip4:192.0.2.7 -all", "v=DMARC1; p=none"
+        server = NameServer({("far.test", "TXT"): spf, ("_dmarc.far.test", "TXT"): policy})
+        self.addCleanup(server.stop)
+        signing = self.filtered(self.kept(OpenDkim(self.place("sign"), self.key)), name="signing")
+        signed = travelled(self.passes(signing, letter(b"signed")))
+        us = OURS.decode()
+        lines = [f"AuthservID {us}", "AlwaysAddARHeader yes"]
+        filters: list[Milter] = [
+            self.kept(PyspfMilter(self.place("spf"), nameserver=HOST, lines=[f"Authserv_Id = {us}"])),
+            self.kept(OpenDkim(self.place("judge"), known=[self.key], internal="192.0.2.1", lines=lines)),
+            self.kept(OpenDmarc(self.place("dmarc"), us, nameserver=HOST)),
+        ]
+        letters = {"signed": signed, "changed": signed.replace(b"hello", b"hallo"), **LETTERS}
+        found = [
+            b"".join(field(done, b"Authentication-Results"))
+            for done in self.compare(filters, letters, "192.0.2.7")
+        ]
+        for results, dkim in zip(found, [b"pass", b"fail", *[b"none"] * len(LETTERS)], strict=True):
+            self.assertIn(b"spf=pass", results)
+            self.assertIn(b"dkim=%b" % dkim, results)
+            self.assertIn(b"dmarc=pass", results)
 
     def test_changes_of_every_kind(self) -> None:
         self.compare(

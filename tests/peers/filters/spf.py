@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.peers.filters.milter import Milter
@@ -11,9 +11,12 @@ from tests.support import SYSTEM_PYTHON, program
 
 
 class PyspfMilter(Milter):
-    """pyspf-milter: refuses what a domain's policy fails, which it asks `nameserver` for."""
+    """pyspf-milter: refuses what a domain's policy fails, which it asks `nameserver` for.
 
-    def __init__(self, directory: Path, *, nameserver: str = "") -> None:
+    `lines` are added to its configuration.
+    """
+
+    def __init__(self, directory: Path, *, nameserver: str = "", lines: Iterable[str] = ()) -> None:
         self._program = program("pyspf-milter")
         super().__init__(directory, nameserver=nameserver)
         self.write(
@@ -28,6 +31,7 @@ class PyspfMilter(Milter):
                 "HELO_reject = False",
                 "Mail_From_reject = Fail",
                 "skip_addresses = 127.0.0.0/8",
+                *lines,
             ],
         )
         self.start()

@@ -70,7 +70,12 @@ def _removed(envelope: Envelope, text: bytes, host: str) -> Envelope:
     found = [one for one in here if one.local == gone.local] or [
         one for one in here if one.local.lower() == gone.local.lower()
     ]
-    return evolve(envelope, recipients=tuple(one for one in envelope.recipients if one not in found))
+    return evolve(
+        envelope,
+        recipients=tuple(one for one in envelope.recipients if one not in found),
+        # Who is added again may be so on other terms.
+        requests={one: request for one, request in envelope.requests.items() if one not in found},
+    )
 
 
 def _domain(address: Address, host: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from tests.live.office import NAME, OfficeCase, stored
+from tests.live.office import NAME, OfficeCase, run, stored
 from tests.live.raw import Wire
 from tests.peers import Postoffice
 from tests.peers.filters import Milter
@@ -116,6 +116,17 @@ class FilterCase(OfficeCase):
         reply = self.sent(office, content, **more)
         self.assertEqual(reply[:3], b"250", reply.decode() + office.log()[-3000:])
         return self.arrived(office, before)
+
+    def release(self, office: Postoffice, why: str, sender: str = "ann@far.test") -> None:
+        """Its only letter is on hold, and goes on its way when somebody says so."""
+        waiting = run(office, command="mailq").stdout.decode()
+        self.assertIn(sender, waiting)
+        self.assertIn(why, waiting)
+        self.assertEqual(stored(office), [])
+        found = re.search(r"(?m)^([0-9A-Z]{10})\b", waiting)
+        assert found
+        done = run(office, "release", found[1])
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def arrived(self, office: Postoffice, before: set[bytes], user: str = "alice") -> bytes:
         """The letter that has come to those there were."""

@@ -27,6 +27,7 @@ EVERYTHING: Sequence[Sequence[Any]] = (
     ["chgfrom", "<other@far.test>"],
     ["replacebody", "new\r\n.\r\n"],
     ["replacebody", "body\r\n"],
+    ["quarantine", "set aside"],
 )
 USERS = {"here.test": ("alice", "bob", "carl")}
 TWICE = b"X-Twice: 1\nX-Twice: 2\nX-Twice: 3\n"
@@ -42,6 +43,7 @@ class Everything(FilterCase):
         puppet = self.kept(Scripted(self.place("puppet"), EVERYTHING))
         office = self.office(f"filter={puppet.address}", "delay=0", users=USERS)
         self.assertEqual(self.sent(office, letter(header=TWICE))[:3], b"250")
+        self.release(office, "on hold: set aside (filter /", "other@far.test")
         for user in ("bob", "carl"):
             content = self.arrived(office, set(), user)
             self.assertTrue(content.endswith(b"\n\nnew\n.\nbody\n"), content)

@@ -176,48 +176,74 @@ class Bodies(SynchronousTestCase):
 
 
 NAMES = st.sampled_from([b"A", b"a", b"B", b"Received"])
-VALUES = st.sampled_from([b"", b" ", b"1", b"2", b"x\n\ty"])
+VALUES = st.sampled_from([b"", b" ", b"1", b" 2", b"\t3", b"x\n\ty"])
+RAW = st.sampled_from([b"", b" ", b"1", b" 2", b"  3", b"\tx\r\n\ty"])
+PIECES = st.lists(st.sampled_from([b"a", b"\r", b"\n", b"\r\n", b"\n\r", b"\0"])).map(b"".join)
 INDEXES = st.sampled_from([0, 1, 2, 3, 4, 9, 0xFFFFFFFF])
 EDITS = st.one_of(
     st.builds(AddHeader, NAMES, VALUES),
     st.builds(InsertHeader, INDEXES, NAMES, VALUES),
     st.builds(ChangeHeader, INDEXES, NAMES, VALUES),
+    st.builds(ReplaceBody, PIECES),
 )
 
 
-def model(fields: list[tuple[bytes, bytes, bool]], edits: list[Edit]) -> list[tuple[bytes, bytes]]:
-    """The rules as a person would write them down: a value of None is a field that went."""
+def model(
+    fields: list[tuple[bytes, bytes, bool]], edits: list[Edit], with_blank: bool
+) -> list[tuple[bytes, bytes]]:
+    """The rules as a person would write them down: names, and values or None for what went."""
     rows: list[list[object]] = [[name, value, hidden] for name, value, hidden in fields]
     for edit in edits:
+        if not isinstance(edit, AddHeader | InsertHeader | ChangeHeader):
+            continue
+        # Filters that do not bring the blank themselves have it put there.
+        raw = (b"" if with_blank else b" ") + edit.value.replace(b"\n", b"\r\n")
         if isinstance(edit, AddHeader):
-            rows.append([edit.name, edit.value, False])
+            rows.append([edit.name, raw, False])
         elif isinstance(edit, InsertHeader):
             there = [place for place, row in enumerate(rows) if row[1] is not None]
             place = there[edit.index] if edit.index < len(there) else len(rows)
-            rows.insert(place, [edit.name, edit.value, False])
-        elif isinstance(edit, ChangeHeader):
+            rows.insert(place, [edit.name, raw, False])
+        else:
             mine = [row for row in rows if row[0].lower() == edit.name.lower() and not row[2]]  # type: ignore[attr-defined]
             if edit.index == 0:
                 mine = [row for row in mine if row[1] is not None] or mine
             number = max(1, edit.index)
             if number <= len(mine):
                 row = mine[number - 1]
-                row[1] = edit.value or None
+                row[1] = raw if edit.value else None
                 if edit.value:
                     row[0] = edit.name
             elif edit.value:
-                rows.append([edit.name, edit.value, False])
+                rows.append([edit.name, raw, False])
     return [(name, value) for name, value, _ in rows if value is not None]  # type: ignore[misc]
 
 
+def model_of_body(edits: list[Edit]) -> bytes | None:
+    """The body octet by octet: line ends become CRLF wherever pieces are cut, and the last line has one."""
+    written, replaced = bytearray(), False
+    for edit in edits:
+        if isinstance(edit, ReplaceBody):
+            replaced = True
+            for octet in edit.data:
+                if octet == 10:
+                    written += b"\r\n"
+                elif octet != 13:
+                    written.append(octet)
+    if written and written[-1] != 10:
+        written += b"\r\n"
+    return bytes(written) if replaced else None
+
+
 class Model(SynchronousTestCase):
-    @given(st.lists(st.tuples(NAMES, VALUES), max_size=5), st.lists(EDITS, max_size=8))
+    @given(st.lists(st.tuples(NAMES, RAW), max_size=5), st.lists(EDITS, max_size=8), st.booleans())
     def test_edits_equal_those_of_a_plain_model(
-        self, given_: list[tuple[bytes, bytes]], edits: list[Edit]
+        self, given_: list[tuple[bytes, bytes]], edits: list[Edit], with_blank: bool
     ) -> None:
-        rows = [(OWN.name, b"from here", True), *((name, value, False) for name, value in given_)]
-        fields = [
-            Field(name, b"", b" " + value.replace(b"\n", b"\r\n"), hidden) for name, value, hidden in rows
-        ]
-        done, _ = edited_header(fields, edits, False)
-        self.assertEqual([(one.name, one.shown(False)) for one in done], model(rows, edits))
+        rows = [(OWN.name, OWN.value, True), *((name, value, False) for name, value in given_)]
+        fields = [Field(name, b"", value, hidden) for name, value, hidden in rows]
+        done, dropped = edited_header(fields, edits, with_blank)
+        expected = model(rows, edits, with_blank)
+        self.assertEqual([bytes(one) for one in done], [b"%b:%b\r\n" % row for row in expected])
+        self.assertEqual(dropped, [])
+        self.assertEqual(replaced_body(edits), model_of_body(edits))

@@ -426,6 +426,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.server.test_forbidden.Lingering.test_A9_they_do_not_count_as_clients_and_are_few",
     ),
     Mutant(
+        "A9_who_does_not_read_is_not_heard_of",
+        "postoffice/services/eager.py",
+        "            if self._kept_size >= SMALL:",
+        "            if False:",
+        "tests.services.test_eager.Writing.test_many_small_things_do_not_gather",
+    ),
+    Mutant(
         "A9_talk_without_end",
         "postoffice/server/session.py",
         "if self.link.heard > self._deadline and",

@@ -1,10 +1,13 @@
-"""Connections that are written to at once, and read in large pieces while much comes in.
+"""Connections that are written to at the end of the reactor's turn, and read in large pieces if much comes.
 
 Twisted keeps what is written until the reactor finds the connection writable, which costs two changes
 of the epoll set and a turn of the reactor for each reply. A reply is small and the socket nearly
-always has room, so it is sent right away; what the kernel does not take goes the usual road. Counted
-on letters of 4 KiB that came in, one a session, and went on: 8 changes of the epoll set each instead of 20
-with accepted connections alone. What that saves in CPU is within the noise of a two-core machine.
+always has room, so it is sent without asking; what the kernel does not take goes the usual road. Counted
+on letters of 4 KiB that came in, one a session, and went on: 8 changes of the epoll set each instead of 20.
+
+Replies are sent together behind everything else that is ready, since each may wake whom it is for, and he
+take the processor from us (docs/notes/speed.md has the figures). What is not small is sent at once, so that
+the transport's producer hears in time that the peer does not keep up.
 
 What is read at a time grows while the kernel has more than that waiting, and is small again behind it:
 a turn of the engine costs the same for any size, but a large buffer is of no use for a command.
@@ -12,8 +15,10 @@ a turn of the engine costs the same for any size, but a large buffer is of no us
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from socket import socket
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from twisted.internet import unix
 from twisted.internet.interfaces import IConnector
@@ -28,17 +33,70 @@ READ_MORE = 256 * 1024
 """Octets read at a time from a connection on which more was waiting than `READ`."""
 
 
+SMALL = 4096
+"""Octets of a connection from which on what was written does not wait for the end of the turn."""
+
+
+class _Turn:
+    """The connections of a reactor on which something waits for the end of its turn."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Eager] = []
+
+    def add(self, connection: _Eager) -> None:
+        if not self._waiting:
+            cast(Any, connection.reactor).callLater(0, self._end)
+        self._waiting.append(connection)
+
+    def _end(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for connection in waiting:
+            connection.send_kept()
+
+
+_turns: WeakKeyDictionary[Any, _Turn] = WeakKeyDictionary()
+
+
 class _Eager(Connection):
-    """Only `write` and `doRead` differ, the former only while nothing waits to be written."""
+    """`write` sends by itself while nothing waits for the kernel; `doRead` chooses how much it reads."""
 
     _read_size = READ
+    # What waits for the end of the turn, None where nothing does.
+    _kept: list[bytes] | None = None
+    _kept_size = 0
 
     def write(self, data: bytes) -> None:
-        if (
-            self.connected
-            and not (self.disconnecting or self.TLS)
-            and not (self.dataBuffer or self._tempDataBuffer)
-        ):
+        if self._kept is not None:
+            self._kept.append(data)
+            self._kept_size += len(data)
+            if self._kept_size >= SMALL:
+                self.send_kept()
+        elif not self._is_free():
+            super().write(data)
+        elif len(data) >= SMALL:
+            self._send(data)
+        else:
+            self._kept, self._kept_size = [data], len(data)
+            turn = _turns.get(self.reactor)
+            if turn is None:
+                turn = _turns[self.reactor] = _Turn()
+            turn.add(self)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self, *arguments: Any) -> None:
+        self.send_kept()
+        super().loseConnection(*arguments)
+
+    def send_kept(self) -> None:
+        """Send what waits for the end of the turn, if anything does."""
+        kept, self._kept = self._kept, None
+        if kept:
+            self._send(kept[0] if len(kept) == 1 else b"".join(kept))
+
+    def _send(self, data: bytes) -> None:
+        if self._is_free():
             sent = self.writeSomeData(data)
             # An error comes up again on the usual road, which knows how to end a connection.
             if isinstance(sent, int) and sent > 0:
@@ -46,6 +104,14 @@ class _Eager(Connection):
                     return
                 data = data[sent:]
         super().write(data)
+
+    def _is_free(self) -> bool:
+        """Whether nothing is in the way of writing to the socket itself."""
+        return bool(
+            self.connected
+            and not (self.disconnecting or self.TLS)
+            and not (self.dataBuffer or self._tempDataBuffer)
+        )
 
     def doRead(self) -> Any:
         try:

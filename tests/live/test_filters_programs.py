@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tests.live.filters import OURS, FilterCase, crlf, field, letter, names
 from tests.live.names import NameServer
 from tests.live.office import run, stored
 from tests.live.raw import Elsewhere
-from tests.peers import HOST, free_port
+from tests.peers import HOST, Postoffice, free_port
 from tests.peers.filters import PyQuarantine, PyspfMilter, Scripted
 from tests.peers.filters.quarantine import keep
 
@@ -57,6 +59,16 @@ class Everything(FilterCase):
             self.assertEqual(field(content, b"Return-Path"), [b"<other@far.test>\n"])
         self.assertEqual(stored(office), [])
         self.check_told(puppet)
+        took = r"continue \(\d+ ms, \d+ ms at most\)"
+        which, before = rf"filter {puppet.address} on", "behind MAIL, RCPT, DATA"
+        for line in (
+            rf" {which} connection, HELO of \S+ .*: {took}",
+            rf": {which} content of .*: accept \(\d+ ms\), {before}: {took}",
+        ):
+            self.eventually(line, partial(self.is_logged, office, line), office)
+
+    def is_logged(self, office: Postoffice, line: str) -> bool:
+        return re.search(line, office.log()) is not None
 
     def check_told(self, puppet: Scripted) -> None:
         """What it was told, in order, and its macros."""

@@ -6,12 +6,12 @@ through the filters.
 
 from __future__ import annotations
 
-from tests.live.filters import OURS, FilterCase, crlf, field, letter, names, travelled
+from tests.live.filters import OURS, Caller, FilterCase, crlf, field, letter, names, travelled
 from tests.live.names import NameServer
 from tests.live.office import DOMAIN, run, stored
-from tests.live.raw import Elsewhere
+from tests.live.raw import Elsewhere, Wire
 from tests.live.test_login import ALICE, PASSWORD, hashed, plain
-from tests.peers import HOST
+from tests.peers import HOST, free_port
 from tests.peers.filters import DkimpyMilter, Key, OpenDkim, OpenDmarc, verified
 
 LETTERS = {
@@ -70,6 +70,14 @@ class Signing(FilterCase):
         named = self.filtered(f"{signer.address},daemon-name=ORIGINATING", name="named")
         self.assertIn(b"DKIM-Signature", names(self.passes(named, letter())))
         self.assertNotIn(b"DKIM-Signature", names(self.passes(self.filtered(signer), letter())))
+        door = free_port()
+        asked = f"{signer.address},daemon-name={door}:ORIGINATING"
+        both = self.filtered(asked, lines=[f"msp={HOST}:{door}"], name="both")
+        self.assertNotIn(b"DKIM-Signature", names(self.passes(both, letter())))
+        before = set(stored(both))
+        with Wire(door) as wire:
+            self.assertEqual(Caller(wire).letter(letter())[:3], b"250")
+        self.assertIn(b"DKIM-Signature", names(self.arrived(both, before)))
 
     def test_an_old_version_of_the_protocol(self) -> None:
         signer = self.kept(OpenDkim(self.place("sign"), self.key))

@@ -26,9 +26,10 @@ def entry(letter_id: str, received: float = 0.0, **more: Any) -> dict[str, Any]:
 
 
 class Table(SynchronousTestCase):
-    def test_long_reasons_are_cut(self) -> None:
-        lines = list(table([entry("A", recipients=[{"address": "x", "last": "y" * 99}])]))
-        self.assertEqual(lines[3], " " * 18 + "y" * 62)
+    def test_release_1_5_4_a_long_reason_is_cut_and_ends_with_one_newline(self) -> None:
+        lines = list(table([entry("A", recipients=[{"address": "x", "last": "y" * 61 + "\ny" + "z" * 99}])]))
+        self.assertEqual(lines[3], " " * 18 + "y" * 61 + "?")
+        self.assertNotIn("\n", "".join(lines), "each is ended once, by whoever prints it")
 
     def test_letters_on_hold_say_so(self) -> None:
         tried = [{"address": "x", "last": "450 later"}]
@@ -87,7 +88,7 @@ class Mailq(CommandCase):
         self.service(entry("A1"), {"done": True})
         self.assertIn("(1 request)\n", self.run_command(f"-C{self.file}")[1])
 
-    def test_patterns(self) -> None:
+    def test_release_1_5_1_letters_are_chosen_by_a_pattern(self) -> None:
         for given, pattern in (
             ("-qIab", {"field": "id", "text": "ab"}),
             ("-qSx@y", {"field": "sender", "text": "x@y"}),

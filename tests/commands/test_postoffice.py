@@ -255,6 +255,12 @@ class Becoming(CommandCase):
         self.assertEqual((code, err), (os.EX_OK, ""))
         self.assertIn(f"# warning: {self.file}:3: aliases: /etc/shadow cannot be read by uid 65534;", out)
 
+    def test_release_1_5_4_a_file_that_is_named_replaces_the_standard_one(self) -> None:
+        code, out, _ = self.run_command("-C", self.file, "-bt")
+        self.assertEqual(code, 0)
+        origins = {line.rpartition("# ")[2].partition(":")[0] for line in out.splitlines() if "# /" in line}
+        self.assertEqual(origins, {self.file})
+
     def test_check_of_a_bad_file(self) -> None:
         with open(self.file, "a") as file:
             file.write("sise=1\n")

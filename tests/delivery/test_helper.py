@@ -85,7 +85,7 @@ def _in_no_thread(function: Any, *args: Any) -> Any:
 
 
 class MailboxTests(HelperCase):
-    async def test_mbox(self) -> None:
+    async def test_release_1_5_2_a_child_that_became_the_user_writes(self) -> None:
         for content in (Held(CONTENT), Streamed([CONTENT, b"x" * 300_000 + b"\r\n"])):
             outcome = await self.deliver(self.mailbox("mbox"), content)
             self.assertIsInstance(outcome, Delivered, str(outcome))

@@ -232,13 +232,13 @@ class RouteTests(RemoteTests):
         self.assertEqual(self.network.tried, [])
         return type(outcome), outcome.reply.status
 
-    def test_lowest_preference_first(self) -> None:
+    def test_release_1_5_2_lowest_preference_first(self) -> None:
         self.office({"far.test": [(20, "b.test"), (10, "a.test")]}, {"a.test": [A], "b.test": [B]})
         self.network.add(A)
         self.assertEqual(self.where(), f"a.test[{A}]:25")
         self.assertNotIn(("addresses", "b.test"), self.resolver.asked)
 
-    def test_equal_ones_are_shuffled(self) -> None:
+    def test_release_1_5_2_equal_ones_are_shuffled(self) -> None:
         first = set()
         for seed in range(8):
             self.office(

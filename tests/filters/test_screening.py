@@ -527,7 +527,7 @@ class Verdicts(FiltersCase):
 
 
 class Spam(FiltersCase):
-    def test_a_rejection_marks_the_letter(self) -> None:
+    def test_1_4_3a_a_rejection_marks_the_letter(self) -> None:
         for stage in ("client", "helo", "sender", "data", "content"):
             self.setUp()
             self.chain("accept")
@@ -554,7 +554,7 @@ class Spam(FiltersCase):
         self.letter()
         self.assertIn(b"X-Spam: a Bcc: x body\r\n", self.door.contents()[0])
 
-    def test_folder(self) -> None:
+    def test_1_4_3a_a_folder_for_marked_letters(self) -> None:
         self.chain("folder:~/Junk")
         self.door.office.local.answer = None
         self.first.says["content"] = NO

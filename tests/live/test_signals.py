@@ -30,7 +30,8 @@ class Signals(OfficeCase):
     def told(self, office: Postoffice, words: str, times: int = 1) -> None:
         self.eventually(words, lambda: office.log().count(words) >= times, office)
 
-    def test_other_settings_are_for_sessions_that_begin_from_now_on(self) -> None:
+    def test_release_1_5_4_HUP_kills_nobody(self) -> None:
+        """Other settings are for the sessions that begin from now on."""
         office = self.office("size=1000")
         with greeted(office) as before:
             self.rewrite(office, "size=1000", "size=2000\nrequire-helo")

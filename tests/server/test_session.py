@@ -33,6 +33,7 @@ BEGIN = """
     S: 250-ETRN
     S: 250 HELP
 """
+COMPLETED = (b"\r\nDate: ", b"\r\nMessage-ID: <", b"\r\nFrom: sender@example.org\r\n")
 LETTER = """
     C: MAIL FROM:<sender@example.org>
     S: 250 2.1.0 Sender OK
@@ -126,8 +127,19 @@ class Letters(Conversation):
     def test_what_our_own_people_send_is_completed_once(self) -> None:
         self.visit("127.0.0.1").play(BEGIN + LETTER)
         content = self.door.contents()[0]
-        for name in (b"\r\nDate: ", b"\r\nMessage-ID: <", b"\r\nFrom: sender@example.org\r\n"):
+        for name in COMPLETED:
             self.assertEqual(content.count(name), 1)
+
+    def test_release_1_4_3b_a_letter_that_comes_again_is_not_completed_again(self) -> None:
+        self.visit("127.0.0.1").play(BEGIN + LETTER)
+        (first,) = self.door.contents()
+        visit = self.visit("127.0.0.1")
+        visit.play(BEGIN)
+        for text in (b"MAIL FROM:<sender@example.org>", b"RCPT TO:<a@example.org>", b"DATA", first + b"."):
+            visit.send(text + b"\r\n")
+        again = self.door.contents()[1]
+        for name in COMPLETED:
+            self.assertEqual(again.count(name), 1)
 
     def test_a_body_without_header_gets_its_empty_line(self) -> None:
         visit = self.visit()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.config.places import Tcp
@@ -34,6 +36,21 @@ class Taken(SynchronousTestCase):
         error = self.failureResultOf(Deferred.fromCoroutine(self.sockets.listen()), OSError).value
         self.assertIn(f"127.0.0.1:{self.port}: Address already in use", str(error))
         self.successResultOf(self.sockets.close())
+
+
+class Inherited(SynchronousTestCase):
+    def test_release_1_5_2_no_program_inherits_what_we_listen_on(self) -> None:
+        reactor = MemoryReactorClock()
+        sockets = Sockets((((Tcp("127.0.0.1", 0),), Factory()),), reactor)
+        sockets.bind()
+        (bound,) = [one for one, _ in sockets._bound]
+        self.assertFalse(bound.get_inheritable())
+        self.successResultOf(Deferred.fromCoroutine(sockets.listen()))
+        (port,) = reactor.getReaders()
+        self.assertFalse(os.get_inheritable(port.fileno()))
+        closed = sockets.close()
+        reactor.advance(0)
+        self.successResultOf(closed)
 
 
 class Unknown(SynchronousTestCase):

@@ -133,6 +133,7 @@ class Office(MultiService):
         give_up_root(self.parts.account)
         super().startService()
         self.parts.journal.start()
+        self.parts.helper.listen()
         self._opened = Deferred.fromCoroutine(self._open())
 
     async def _open(self) -> None:

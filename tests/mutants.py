@@ -929,6 +929,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_identity.BecomingTests.test_D2_every_way_back_is_tried",
     ),
     Mutant(
+        "D2_supervisor_gone_unseen",
+        "postoffice/delivery/helper/server.py",
+        '                packets.send(control, {"alone": True})\n',
+        "",
+        "tests.live.test_privileged.Crashes.test_a_supervisor_that_was_killed",
+    ),
+    Mutant(
         "D2_signals_left_blocked",
         "postoffice/delivery/helper/command.py",
         "        signal.pthread_sigmask(signal.SIG_SETMASK, ())\n",

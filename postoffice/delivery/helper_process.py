@@ -95,13 +95,19 @@ class HelperProcess:
             )
         self._control = ours
 
+    def listen(self) -> None:
+        """Hear of what becomes of one that was started, though nothing is asked of it yet."""
+        if self._control is not None and self._link is None:
+            self._link = PacketLink(self._reactor, self._control, self._heard, self._gone)
+
     def request(self, account: str, purpose: str, connection: int) -> None:
         if self._link is None:
             if self._control is None:
                 if self._process is not None and self._settings.privileged:
                     raise ProcessLookupError(0, "it has gone, and only a restart brings it back")
                 self.start()
-            self._link = PacketLink(self._reactor, self._control, self._heard, self._gone)
+            self.listen()
+            assert self._link is not None
         self._link.send({"account": account, "purpose": purpose}, os.dup(connection), give=True)
 
     async def stop(self) -> None:
@@ -121,6 +127,11 @@ class HelperProcess:
     def _heard(self, message: dict[str, Any], _: int) -> None:
         if message.get("ended"):
             self._warn(f"the helper ended ({message['ended']}) and was started again")
+        if message.get("alone") and self._settings.privileged:
+            self._error(
+                "the supervisor of the helper has gone: nothing starts the helper again where it ends, until "
+                "a restart"
+            )
 
     def _gone(self) -> None:
         self._link = self._control = None

@@ -21,6 +21,8 @@ from tests.live.privileged import (
     PrivilegedOffice,
     UnitOffice,
 )
+from tests.live.raw import Wire
+from tests.live.test_login import plain
 from tests.peers import HOST, Postoffice
 
 
@@ -258,6 +260,34 @@ class Crashes(PrivilegedCase):
             lambda: "the helper ended (signal 9) and was started again" in office.log(),
             office,
         )
+
+    def test_a_supervisor_that_was_killed(self) -> None:
+        """The helper goes on; where it ends, too, nothing is lost, and a restart mends it."""
+        office = self.started("auth=passwd")
+        supervisor = self.supervisor(office)
+        self.eventually("there is a helper", lambda: children_of(supervisor), office)
+        (helper,) = children_of(supervisor)
+        os.kill(supervisor, signal.SIGKILL)
+        said = "the supervisor of the helper has gone: nothing starts the helper again"
+        self.eventually("the log says so", lambda: said in office.log(), office)
+        self.send(office, "ann")
+        self.nothing_waits(office)
+        os.kill(helper, signal.SIGKILL)
+        said = "the helper has gone: mail for users of this machine waits, and none of them can log in"
+        self.eventually("the log says so, too", lambda: said in office.log(), office)
+        # The processes that it made go on until they have nothing to do; bob has none yet.
+        self.send(office, "bob")
+        self.eventually("it waits", lambda: "451 4.3.0" in self.queue(office), office)
+        said = "only a restart brings it back; mail for bob waits"
+        self.eventually("the log says why", lambda: said in office.log(), office)
+        self.assertEqual(os.listdir(self.mail), ["ann"])
+        with Wire(office.port) as wire:
+            wire.reply()
+            self.assertEqual(wire.ask(plain("ann", "a password").rstrip())[:9], b"454 4.7.0")
+        office.restart()
+        self.assertEqual(run(office, "-bq").returncode, 0)
+        self.nothing_waits(office)
+        self.assertEqual(sorted(os.listdir(self.mail)), ["ann", "bob"])
 
     def test_all_end_with_the_service(self) -> None:
         office = self.started()

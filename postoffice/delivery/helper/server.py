@@ -2,7 +2,8 @@
 
 Run by its supervisor, as root where the service was started by root. It reads a name and a purpose, looks the
 account up, and forks; nothing of a letter comes by here. Children are not waited for. It ends when the
-service has gone. An account that is refused is told on the socket that the child would have had.
+service has gone. Without its supervisor it goes on, and tells the service that nothing would start it again.
+An account that is refused is told on the socket that the child would have had.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import select
 import signal
 import socket
 import sys
@@ -27,8 +29,12 @@ if TYPE_CHECKING:
 PURPOSES = MAILBOXES | CHECKS | {"command"}
 
 
-def serve(control: socket.socket, rules: Rules, ended: str) -> None:
-    """Fork children until the service has gone; `ended` tells how the helper before this one ended."""
+def serve(control: socket.socket, rules: Rules, ended: str, supervisor: int = -1) -> None:
+    """Fork children until the service has gone; `ended` tells how the helper before this one ended.
+
+    `supervisor` is a descriptor of the process that would start another one (pidfd_open(2)), -1 where there
+    is none to look after.
+    """
     # Children leave nothing behind that would have to be collected.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # Codecs are modules, loaded when first used; a user may not be able to read the files of Python.
@@ -36,7 +42,18 @@ def serve(control: socket.socket, rules: Rules, ended: str) -> None:
         codecs.lookup(codec)
     with contextlib.suppress(ConnectionError):
         packets.send(control, {"started": os.getpid(), "ended": ended})
-        while (received := packets.receive(control)) is not None:
+        poll = select.poll()
+        poll.register(control, select.POLLIN)
+        if supervisor >= 0:
+            poll.register(supervisor, select.POLLIN)
+        while True:
+            if supervisor in dict(poll.poll()):
+                poll.unregister(supervisor)
+                packets.send(control, {"alone": True})
+                continue
+            received = packets.receive(control)
+            if received is None:
+                break
             message, descriptor = received
             if descriptor < 0:
                 raise WireError("a request without a socket")

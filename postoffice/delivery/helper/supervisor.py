@@ -33,9 +33,12 @@ def supervise(control: socket.socket, rules: Rules, sleep: Callable[[float], Non
     ended, pause = "", FIRST_PAUSE
     while True:
         began = time.monotonic()
+        # Made before the fork, so that it is this process whatever becomes of it.
+        own = os.pidfd_open(os.getpid())
         process = os.fork()
         if process == 0:
-            _help(control, rules, ended)
+            _help(control, rules, ended, own)
+        os.close(own)
         _, status = os.waitpid(process, 0)
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
@@ -45,9 +48,9 @@ def supervise(control: socket.socket, rules: Rules, sleep: Callable[[float], Non
         sleep(pause)
 
 
-def _help(control: socket.socket, rules: Rules, ended: str) -> None:
+def _help(control: socket.socket, rules: Rules, ended: str, supervisor: int) -> None:
     try:
-        serve(control, rules, ended)
+        serve(control, rules, ended, supervisor)
     except BaseException:
         traceback.print_exc(file=sys.stderr)
         os._exit(os.EX_SOFTWARE)

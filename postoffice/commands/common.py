@@ -43,6 +43,8 @@ def flags(arguments: Sequence[str], plain: str, valued: str, optional: str) -> I
         word = words.pop(0)
         if word == "--":
             break
+        if word == "--help":
+            raise Failed("--help comes first: say it behind the name of the command", os.EX_USAGE)
         rest = word[1:]
         while rest:
             letter, rest = rest[0], rest[1:]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return run("mailq", _mailq, arguments)
+    return run("mailq", _mailq, arguments, manual=__doc__)
 
 
 def _mailq(arguments: Sequence[str]) -> int:

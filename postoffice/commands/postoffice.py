@@ -205,7 +205,8 @@ def _run_queue(line: _Line) -> int:
     if "down" in answer:
         complain("postoffice", f"warning: {DOWN}; it tries these letters as soon as it starts")
     if line.verbose:
-        print(f"{answer['letters']} letters are due now")
+        count = answer["letters"]
+        print("1 letter is due now" if count == 1 else f"{count} letters are due now")
     return os.EX_OK
 
 

@@ -250,9 +250,10 @@ def _value(option: Option, assigned: Sequence[Assignment], problems: list[Proble
 def _check_pairs(values: dict[str, Any], in_force: Sequence[Assignment], problems: list[Problem]) -> None:
     certificates, keys = len(values["tls_cert"]), len(values["tls_key"])
     if certificates != keys:
-        origin = next(one.origin for one in reversed(in_force) if one.name in ("tls-cert", "tls-key"))
+        more = "tls-cert" if certificates > keys else "tls-key"
+        origin = next(one.origin for one in reversed(in_force) if one.name == more)
         what = f"there are {certificates} tls-cert and {keys} tls-key; give each certificate its key"
-        problems.append(Problem(origin, "tls-cert", what))
+        problems.append(Problem(origin, more, what))
     if values["smtps"] and not certificates:
         origin = next(one.origin for one in reversed(in_force) if one.name == "smtps")
         problems.append(Problem(origin, "smtps", "needs a certificate; name one with tls-cert and tls-key"))

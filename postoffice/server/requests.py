@@ -8,7 +8,7 @@ a submission that ends in any error leaves nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from postoffice import __version__, wire
@@ -27,6 +27,9 @@ from postoffice.server.office import (
     Talk,
 )
 from postoffice.smtp.grammar import BAD_SENDER, parse_address
+
+# Replies about the address of a recipient (RFC 3463 section 3.2).
+_OF_RECIPIENTS = frozenset({(1, 1), (1, 2), (1, 3), (1, 10)})
 
 
 class Desk:
@@ -114,7 +117,7 @@ class Desk:
         try:
             submission, more = await self._office.begin(client, sender, recipients, warning)
         except Refusal as refusal:
-            raise self._refused(client, refusal, os.EX_NOUSER) from refusal
+            raise self._refused(client, refusal, os.EX_NOUSER, recipients) from refusal
         refused.extend((str(address), str(reply)) for address, reply in more)
         try:
             await self._content(submission)
@@ -164,9 +167,15 @@ class Desk:
             return sender, None
         return sender, printable(f"{own} set sender to {path(sender)}")
 
-    def _refused(self, client: Client, refusal: Refusal, permanent: int) -> NotDone:
-        self._journal.refused(client, "letter", refusal.reply, refusal.why)
-        return NotDone(str(refusal.reply), os.EX_TEMPFAIL if refusal.reply.temporary else permanent)
+    def _refused(
+        self, client: Client, refusal: Refusal, permanent: int, recipients: Sequence[Address] = ()
+    ) -> NotDone:
+        reply = refusal.reply
+        # What is said of one recipient is said of the first: none of them was good.
+        about = str(recipients[0]) if recipients and reply.enhanced in _OF_RECIPIENTS else ""
+        self._journal.refused(client, f"letter for {about}" if about else "letter", reply, refusal.why)
+        text = f"{about}: {reply}" if about else str(reply)
+        return NotDone(text, os.EX_TEMPFAIL if reply.temporary else permanent)
 
 
 def _recipients(texts: list[Any]) -> tuple[list[Address], list[tuple[str, str]]]:

@@ -126,6 +126,13 @@ class Mailq(CommandCase):
         self.assertEqual(code, os.EX_NOINPUT)
         self.assertIn(self.file + "x", err)
 
+    def test_help(self) -> None:
+        code, out, err = self.run_command("--help")
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("mailq [-C FILE] [-q{PATTERN}]", out)
+        code, _, err = self.run_command("-C", self.file, "--help")
+        self.assertEqual((code, err.partition(":")[2][:20]), (os.EX_USAGE, " --help comes first:"))
+
     def test_unknown_flag(self) -> None:
         code, _, err = self.run_command("-vZ")
         self.assertEqual((code, err), (os.EX_USAGE, "mailq: unknown flag -Z in -vZ\n"))

@@ -151,6 +151,10 @@ class Queue(CommandCase):
             "postoffice: warning: the service is not running; it tries these letters as soon as it starts\n",
         )
 
+    def test_run_one(self) -> None:
+        self.service({"done": True, "letters": 1})
+        self.assertEqual(self.run_command("-C", self.file, "-v", "-q"), (0, "1 letter is due now\n", ""))
+
     def test_list(self) -> None:
         for last, warning in (
             ({"done": True}, ""),

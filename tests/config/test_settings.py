@@ -417,6 +417,13 @@ class Errors(SynchronousTestCase):
     def test_certificates_have_keys(self) -> None:
         self.assertEqual(read("tls-cert=/c\ntls-key=/k").tls_key, ("/k",))
         self.assertIn("give each certificate its key", self.problem("tls-cert=/c"))
+        for text, where in (
+            ("tls-cert=/a\ntls-key=/b\ntls-cert=/c", "f.cf:3: tls-cert: there are 2 tls-cert and 1 tls-key;"),
+            ("tls-key=/a\ntls-key=/b\ntls-cert=/c", "f.cf:2: tls-key: there are 1 tls-cert and 2 tls-key;"),
+        ):
+            with self.assertRaises(ConfigError) as caught:
+                Settings.from_text(text, "f.cf")
+            self.assertIn(where, str(caught.exception))
 
     def test_implicit_tls_needs_a_certificate(self) -> None:
         settings = read("smtps\ntls-cert=/c\ntls-key=/k")

@@ -418,11 +418,11 @@ class Submitting(Door):
         )
 
     def test_no_recipient_is_good(self) -> None:
-        self.assertEqual(self.refused(submit("nobody")), ("550 5.1.1 No such user", os.EX_NOUSER))
+        self.assertEqual(self.refused(submit("nobody")), ("nobody: 550 5.1.1 No such user", os.EX_NOUSER))
         self.assertEqual(self.refused(submit("a b"))[1], os.EX_NOUSER)
         self.assertEqual(self.refused(submit())[1], os.EX_NOUSER)
         self.assertEqual(self.office.submission.state, "open")
-        self.assertEqual(self.journal.lines, [("alice@localhost", "letter", UNKNOWN)])
+        self.assertEqual(self.journal.lines, [("alice@localhost", "letter for nobody", UNKNOWN)])
 
     def test_recipients_are_limited(self) -> None:
         self.assertEqual(self.refused(submit(*["carol"] * 11))[1], os.EX_UNAVAILABLE)

@@ -2,7 +2,8 @@
 
 Used when a letter is moved into a Maildir. The first line of the file says what the Maildir may hold
 (`100000S` octets, `1000C` letters, or both with a comma between); each further line adds octets and letters,
-or takes them away. Where there is no such file, or its first line is none of these, there is no quota.
+or takes them away. Where there is no such file, it has a second name (it could be anything then), or its
+first line is none of these, there is no quota.
 Folders of a Maildir count to it. What the file says is believed until a letter would be too much, or the file
 grows long; then the letters are counted, unless that was done a short while ago.
 
@@ -97,7 +98,9 @@ def quota_of(maildir: str) -> Quota | None:
     except FileNotFoundError:
         return None
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        # One that was replaced meanwhile has no name any more.
+        if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
             content = os.read(descriptor, 2 * LONGEST)
             limits = _limits(content.partition(b"\n")[0])
             if limits:

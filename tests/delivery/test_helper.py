@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
@@ -313,46 +313,6 @@ class CommandTests(HelperCase):
         self.helped.identities._abandon()
         self.assertIsInstance(await work, Postponed)
         await self.no_process()
-
-
-class AttackTests(HelperCase):
-    async def test_D3_what_is_swapped_while_letters_come_gets_nothing(self) -> None:
-        """Ten thousand deliveries to a file that somebody makes a link to something precious all the time."""
-        path, victim = f"{self.top}/joe", f"{self.top}/precious"
-        with open(victim, "w", encoding="ascii") as file:
-            file.write("precious")
-        os.chown(victim, ACCOUNT.pw_uid, ACCOUNT.pw_gid)
-        program = (
-            "import os, sys\npath, victim, uid = sys.argv[1], sys.argv[2], int(sys.argv[3])\n"
-            "while True:\n"
-            "    for make in (lambda: os.symlink(victim, path), lambda: os.link(victim, path),\n"
-            "                 lambda: os.chown(os.open(path, os.O_CREAT | os.O_EXCL), uid, -1)):\n"
-            "        try:\n            os.unlink(path)\n        except OSError:\n            pass\n"
-            "        try:\n            make()\n        except OSError:\n            pass\n"
-            "    os.closerange(3, 20)\n"
-        )
-        attacker = subprocess.Popen([sys.executable, "-I", "-c", program, path, victim, str(ACCOUNT.pw_uid)])
-        letter = packets.memory_file()
-        try:
-            os.write(letter, CONTENT)
-            packets.seal(letter)
-            job = {"do": "mbox", "path": path, "sender": "evil", "now": 1e9, "tree": "", "quote": True}
-            stored = 0
-            for _ in range(100):
-                jobs = [
-                    Deferred.fromCoroutine(self.helped.identities.store(ACCOUNT.pw_name, job, letter))
-                    for _ in range(100)
-                ]
-                for done, _ in await DeferredList(jobs, consumeErrors=True):  # type: ignore[misc]
-                    stored += done
-        finally:
-            attacker.kill()
-            attacker.wait()
-            os.close(letter)
-        with open(victim, encoding="ascii") as file:
-            self.assertEqual(file.read(), "precious")
-        self.assertGreater(stored, 0)
-        self.assertLess(stored, 10_000)
 
 
 class CrashTests(HelperCase):

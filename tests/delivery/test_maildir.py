@@ -8,6 +8,7 @@ import stat
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from postoffice.delivery import maildir
 from postoffice.delivery.maildir import MaildirFile, unique_name
 from tests.delivery.deposits import put
 
@@ -112,6 +113,23 @@ class MaildirTests(SynchronousTestCase):
         put(lambda: self.make(f"{self.top}/mail"), LETTER)
         self.assertEqual(len(self.files("new")), 1)
         self.assertEqual(stat.S_IMODE(os.stat(f"{self.top}/mail").st_mode), 0o700)
+
+    def test_D3_links_under_the_names_of_letters(self) -> None:
+        """Somebody knows what the next letters will be called, and has put links there."""
+        self.make().abort()
+        victim = f"{self.top}/victim"
+        with open(victim, "w", encoding="ascii") as file:
+            file.write("precious")
+        names = iter(("one", "two", "three"))
+        self.patch(maildir, "unique_name", lambda now, host: next(names))
+        for make, name in ((os.symlink, "one"), (os.link, "two")):
+            make(victim, f"{self.path}/tmp/{name}")
+            self.assertRaises(FileExistsError, self.make)
+        os.symlink(victim, f"{self.path}/new/three")
+        put(self.make, LETTER)
+        self.assertFalse(os.path.islink(f"{self.path}/new/three"))
+        with open(victim, encoding="ascii") as file:
+            self.assertEqual(file.read(), "precious")
 
     def test_incomplete_maildir_is_completed(self) -> None:
         os.makedirs(f"{self.path}/cur")

@@ -90,6 +90,17 @@ class QuotaTests(SynchronousTestCase):
         os.mkfifo(f"{self.path}/maildirsize")
         self.store()
 
+    def test_D3_a_link_is_no_quota(self) -> None:
+        self.limit("1000C\n")
+        other = f"{self.path}/other"
+        os.link(f"{self.path}/maildirsize", other)
+        self.store()
+        self.assertEqual(self.said(), ["1000C"])
+        os.unlink(f"{self.path}/maildirsize")
+        os.symlink(other, f"{self.path}/maildirsize")
+        self.assertEqual(self.assertRaises(OSError, self.store).errno, errno.ELOOP)
+        self.assertEqual(self.said(), ["1000C"])
+
     def test_a_letter_that_cannot_be_moved_is_given_back(self) -> None:
         self.limit("1000C\n")
 

@@ -1,9 +1,10 @@
-"""An office that root started, in a mount namespace with accounts, homes and mailboxes of its own.
+"""An office that root started, in namespaces with a network, accounts, homes and mailboxes of its own.
 
-`/etc`, `/home` and `/var/mail` are other ones for the service and whatever it starts; the tests see them in
-the directory of the office, as `etc`, `homes` and `varmail`. Debian's own tools make the accounts there:
-`ann`, also in the group `extra`, and `bob`, who have homes, and `postie`, whom the service runs as. The
-machine's accounts, such as `daemon` below min-uid, are there as well, in a copy.
+The network is a loopback device that the tests are on, too, and nobody else. `/etc`, `/home` and `/var/mail`
+are other ones for the service and whatever it starts; the tests see them in the directory of the office, as
+`etc`, `homes` and `varmail`. Debian's own tools make the accounts there: `ann`, also in the group `extra`,
+and `bob`, who have homes, and `postie`, whom the service runs as. The machine's accounts, such as `daemon`
+below min-uid, are there as well, in a copy.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.live.office import DOMAIN, OfficeCase, furnish, run, settings
+from tests.live.raw import Elsewhere
 from tests.peers import HOST, Postoffice, passable
 from tests.support import need, need_root, program
 
@@ -46,7 +48,7 @@ useradd --no-log-init --no-create-home --uid {POSTIE} postie
 
 
 def enter(directory: Path, *command: str | Path, room: str = "") -> list[str | Path]:
-    """The words that run a command in the namespace of an office; `room` is the size of a disk for mboxes."""
+    """The words that run a command in the mounts of an office; `room` is the size of a disk for mboxes."""
     return [program("unshare"), "--mount", "sh", "-c", _ENTER, "sh", directory, room, *command]
 
 
@@ -107,6 +109,8 @@ class PrivilegedCase(OfficeCase):
     def setUp(self) -> None:
         need_root()
         need("unshare", "useradd")
+        network = Elsewhere()
+        self.addCleanup(network.stop)
         super().setUp()
         self.place = passable(self.directory / "office")
         self.mail = self.place / "varmail"

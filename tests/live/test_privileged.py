@@ -50,6 +50,13 @@ class Mailboxes(PrivilegedCase):
         self.assertEqual([message["delivered-to"] for message in box], ["ann"])
         self.assertEqual(self.owned(self.place / "mail" / DOMAIN / "bob" / "new")[:2], (MAIL, MAIL))
 
+    def test_the_network_is_no_one_elses(self) -> None:
+        office = self.started()
+        assert office.process is not None
+        inside = os.readlink(f"/proc/{office.process.pid}/ns/net")
+        self.assertEqual(os.readlink("/proc/thread-self/ns/net"), inside)
+        self.assertEqual([name for _, name in socket.if_nameindex()], ["lo"])
+
     def test_D2_the_service_is_never_root(self) -> None:
         office = self.started()
         self.send(office, "ann")

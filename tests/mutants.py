@@ -1014,6 +1014,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.live.test_nothing_lost.NothingLost.test_resumes_at_once",
     ),
     Mutant(
+        "A9_large_files_read_by_the_reactor",
+        "postoffice/watched.py",
+        "self._watch.in_thread(self._load, LIMIT_IN_THREAD).addBoth",
+        '__import__("twisted.internet.defer").internet.defer.execute(self._load, LIMIT_IN_THREAD).addBoth',
+        "tests.live.test_large_aliases.LargeAliases.test_in_the_service",
+    ),
+    Mutant(
         "A9_stall_not_told",
         "postoffice/services/stall.py",
         "            self._tell(stall)\n",

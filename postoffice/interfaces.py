@@ -676,8 +676,8 @@ class IJournal(Interface):
     def ready(what: str) -> None:
         """The service listens on `what`."""
 
-    def stalled(seconds: float) -> None:
-        """The reactor was held up for so long, and all clients with it."""
+    def stalled(seconds: float, work: float) -> None:
+        """The reactor was held up for so long, `work` seconds of it by its own work, and all clients too."""
 
     def stopped(longest_stall: float) -> None:
         """The service ended; the longest time in seconds that the reactor was held up."""

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import SystemRandom
+from time import thread_time
 from typing import Any
 
 from attrs import frozen
@@ -161,7 +162,7 @@ def make_parts(
     parts = Parts(
         account=account,
         journal=journal,
-        meter=StallMeter(reactor, journal.stalled, thread_waited),
+        meter=StallMeter(reactor, journal.stalled, thread_waited, thread_time),
         resolver=resolver,
         addresses=addresses,
         ground=ground,

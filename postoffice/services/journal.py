@@ -111,9 +111,10 @@ class Journal:
         self.auditing = not self.auditing
         self._note("notice", "auditing", f"auditing {'on' if self.auditing else 'off'}", on=self.auditing)
 
-    def stalled(self, seconds: float) -> None:
-        stall = round(seconds * 1000, 1)
-        self._note("info", "stalled", f"the reactor was held up for {stall} ms", stall_ms=stall)
+    def stalled(self, seconds: float, work: float) -> None:
+        stall, at_work = round(seconds * 1000, 1), round(work * 1000, 1)
+        text = f"the reactor was held up for {stall} ms, {at_work} of them at work"
+        self._note("info", "stalled", text, stall_ms=stall, work_ms=at_work)
 
     def stopped(self, longest_stall: float) -> None:
         stall = round(longest_stall * 1000, 1)

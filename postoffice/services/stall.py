@@ -21,18 +21,26 @@ QUIET = 10.0
 
 
 class StallMeter:
-    """`longest` is in seconds; 0 until it runs. `tell` is called with a stall that is too long.
+    """`longest` is in seconds; 0 until it runs.
 
-    `waited` gives the seconds that this thread has waited for a processor so far.
+    `tell` is called with a stall that is too long, and how much of it the reactor's thread was at work; the
+    rest it waited for something, be it the disk or another thread. `waited` gives the seconds that this
+    thread has waited for a processor so far, `worked` those that it had one.
     """
 
     def __init__(
-        self, clock: IReactorTime, tell: Callable[[float], None], waited: Callable[[], float]
+        self,
+        clock: IReactorTime,
+        tell: Callable[[float, float], None],
+        waited: Callable[[], float],
+        worked: Callable[[], float],
     ) -> None:
         self._clock = clock
         self._tell = tell
         self._waited = waited
+        self._worked = worked
         self._last = 0.0
+        self._work = 0.0
         self._quiet_until = 0.0
         self._call: IDelayedCall | None = None
         self.longest = 0.0
@@ -40,6 +48,7 @@ class StallMeter:
     def start(self) -> None:
         """Begin to measure."""
         self._last = self._clock.seconds() - self._waited()
+        self._work = self._worked()
         self._call = self._clock.callLater(BEAT, self._beat)
 
     def stop(self) -> None:
@@ -51,11 +60,13 @@ class StallMeter:
     def _beat(self) -> None:
         now = self._clock.seconds()
         stall = now - self._waited() - self._last
+        work = self._worked() - self._work
         self._last += stall
+        self._work += work
         self.longest = max(self.longest, stall)
         if stall >= TOO_LONG and now >= self._quiet_until:
             self._quiet_until = now + QUIET
-            self._tell(stall)
+            self._tell(stall, work)
         self._call = self._clock.callLater(BEAT, self._beat)
 
 

@@ -6,6 +6,7 @@ few KiB; and everybody is served, the crowd itself included.
 
 from __future__ import annotations
 
+import re
 import resource
 import ssl
 import threading
@@ -32,7 +33,13 @@ RECIPIENTS = 50_000
 GROUP = 500
 
 ATTEMPTS = 3
-"""A stall that is ours comes up every time; what this machine does beside may hold us up now and then."""
+"""A stall that is ours comes up every time; what this machine does beside may hold us up now and then, by its
+disk or when it stops another thread of ours. When two thousand leave at once, that is close to the limit."""
+
+TOO_LONG = 50.0
+"""Milliseconds at work, which is ours alone: it must not be while the crowd is there, in any attempt."""
+
+_held_up = re.compile(r"the reactor was held up for [\d.]+ ms, ([\d.]+) of them at work").findall
 
 SESSION = 12
 ENCRYPTED_SESSION = 48
@@ -117,12 +124,12 @@ class Load(Secure):
                 "clients=0", "recipients=0", f"relay-host=[{HOST}]:{self.sink.port}", name=f"office{attempt}"
             )
             self.crowd(office)
-            stalls = [line for line in office.log().splitlines() if "the reactor was held up" in line]
+            stalls = _held_up(office.log())
             office.stop()
             self.assertNotIn("Traceback", office.log())
             if not stalls:
                 return
-        self.fail(f"held up each time; at last: {stalls}")
+        self.fail(f"held up each time; at last for so many ms of work: {stalls}")
 
     def crowd(self, office: Postoffice) -> None:
         """Everybody at once; in the end everybody got what was asked for."""
@@ -147,4 +154,5 @@ class Load(Secure):
             self.assertEqual(crowd.ask(crowd.slow, b"\r\n."), {b"250"})
             self.assertEqual(crowd.ask(crowd.idle + encrypted, b"NOOP"), {b"250"})
             self.assertTrue(self.sink.wait(come + 550), office.log()[-4000:])
+            self.assertLess(max(map(float, _held_up(office.log())), default=0.0), TOO_LONG)
         self.eventually("the slow letters", lambda: len(stored(office)) == SLOW, office)

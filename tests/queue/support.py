@@ -135,7 +135,7 @@ class Journal:
     def ready(self, what: str) -> None:
         self.facts.append(("ready", what))
 
-    def stalled(self, seconds: float) -> None:
+    def stalled(self, seconds: float, work: float) -> None:
         self.facts.append(("stalled", str(seconds)))
 
     def stopped(self, longest_stall: float) -> None:

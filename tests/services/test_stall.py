@@ -12,8 +12,13 @@ class Meter(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.waited = 0.0
-        self.told: list[float] = []
-        self.meter = StallMeter(self.clock, self.told.append, lambda: self.waited)
+        self.told: list[tuple[float, float]] = []
+        self.worked = 7.0
+
+        def tell(stall: float, work: float) -> None:
+            self.told.append((stall, work))
+
+        self.meter = StallMeter(self.clock, tell, lambda: self.waited, lambda: self.worked)
         self.meter.start()
 
     def test_a_steady_reactor_shows_one_beat(self) -> None:
@@ -27,7 +32,15 @@ class Meter(SynchronousTestCase):
         self.clock.pump([BEAT, 0.3, BEAT])
         self.assertGreaterEqual(self.meter.longest, 0.3)
         self.assertLessEqual(self.meter.longest, 0.3 + BEAT)
-        self.assertEqual(self.told, [self.meter.longest])
+        self.assertEqual(self.told, [(self.meter.longest, 0.0)])
+
+    def test_how_much_of_it_was_work_is_told(self) -> None:
+        self.worked += 1
+        self.clock.advance(BEAT)
+        self.worked += 0.25
+        self.clock.advance(0.3)
+        ((_, work),) = self.told
+        self.assertAlmostEqual(work, 0.25)
 
     def test_time_without_a_processor_does_not_count(self) -> None:
         self.clock.advance(BEAT)

@@ -430,11 +430,23 @@ class Extensions(Told):
     """Commands that are known only where they are offered."""
 
     def told(self, *groups: bytes, policy: Policy = obliging, **options: object) -> Transcript:
-        """What comes of it whole, which is what comes of it byte by byte."""
+        """What comes of it whole, which is what comes of it byte by byte and with trailing data.
+
+        Behind what has to be answered before anything may follow, trailing data end the session.
+        """
         options.setdefault("offered", OFFERED)
         one = talk(groups, policy=policy, engine=engine(**options))
         many = talk(groups, each_byte, policy=policy, engine=engine(**options))
         self.assertEqual((one.events, one.sent), (many.events, many.sent))
+        more = talk([*groups[:-1], groups[-1] + b"NOO"], policy=policy, engine=engine(**options))
+        if more.engine.closing and not one.engine.closing:
+            self.assertEqual(more.events[:-1], one.events[:-1])
+            last = more.events[-1]
+            assert isinstance(last, Refused)
+            self.assertEqual(last.reply, IMPROPER)
+        else:
+            self.assertEqual((one.events, one.sent), (more.events, more.sent))
+            self.assertEqual(more.engine.buffered, 0 if more.engine.closing else 3)
         return one
 
     def test_not_offered(self) -> None:

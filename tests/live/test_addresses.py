@@ -60,6 +60,35 @@ class Addresses(OfficeCase):
         self.assertIn(f"<nobody@{DOMAIN}> (for all@{NAME}):".encode(), bounce)
         self.assertIn(f"Original-Recipient: rfc822; all@{NAME}\n".encode(), bounce)
 
+    def test_C4_too_many_are_refused_at_rcpt(self) -> None:
+        """Also where the first of them is good; what is a little shorter goes out whole."""
+        many = ", ".join(f"u{number}@far.test" for number in range(9))
+        office = self.furnished(
+            "expansion=10",
+            "immediate=0",
+            "queue-run=0",
+            long=f"alice@{DOMAIN}, {many}, bob@{DOMAIN}",
+            short=f"alice@{DOMAIN}, {many}",
+        )
+        refused = self.send(office, f"long@{NAME}", f"short@{NAME}")
+        self.assertEqual(
+            refused, {f"long@{NAME}": (550, b"5.2.4 The address stands for too many recipients")}
+        )
+        self.eventually("alice has it", lambda: stored(office), office)
+        self.assertEqual(self.queue(office).count("@far.test"), 9)
+
+    def test_what_is_explained(self) -> None:
+        office = self.furnished("relay-host=127.0.0.1:2526", out="x@far.test")
+        told = run(office, "explain", f"alice+shop@{DOMAIN}").stdout.decode()
+        mailbox = f"maildir {office.directory}/mail/{DOMAIN}/alice"
+        address = f"alice+shop@{DOMAIN}"
+        self.assertEqual(
+            told,
+            f"{address}: alice, with the detail shop\n{address}: users\n=> {address}: {mailbox}\n",
+        )
+        told = run(office, "explain", "out").stdout.decode()
+        self.assertTrue(told.endswith("=> x@far.test: smtp [127.0.0.1]:2526\n"), told)
+
     def test_a_kill_in_the_middle_of_a_list_loses_nobody(self) -> None:
         """The copies are rows of their own: those that were not delivered are, after the next start."""
         office = self.furnished(

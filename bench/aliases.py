@@ -56,7 +56,7 @@ class Measured:
     """The longest stall of the reactor while something goes on."""
 
     def __init__(self, reactor: Any) -> None:
-        self._meter = StallMeter(reactor, lambda seconds: None, thread_waited)
+        self._meter = StallMeter(reactor, lambda seconds, work: None, thread_waited, time.thread_time)
 
     def __enter__(self) -> Measured:
         self._began = time.monotonic()

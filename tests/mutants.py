@@ -1023,7 +1023,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "A9_stall_not_told",
         "postoffice/services/stall.py",
-        "            self._tell(stall)\n",
+        "            self._tell(stall, work)\n",
         "",
         "tests.services.test_stall.Meter.test_a_stall_is_shown_whole",
     ),

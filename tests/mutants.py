@@ -433,6 +433,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.services.test_eager.Writing.test_many_small_things_do_not_gather",
     ),
     Mutant(
+        "A9_refused_for_ever",
+        "postoffice/server/lingering.py",
+        "enough = number == most or (link.heard > deadline and link.pace.idle)",
+        "enough = number == most",
+        "tests.filters.test_screening.Verdicts.test_A9_it_does_not_stay_for_ever",
+    ),
+    Mutant(
+        "A9_content_that_buys_no_time",
+        "postoffice/server/session.py",
+        "        if self._brought >= ENOUGH:",
+        "        if False:",
+        "tests.server.test_session.Limiting.test_A9_the_hour_begins_anew_with_content_that_is_worth_it",
+    ),
+    Mutant(
+        "A10_remembered_answers_wake_a_dead_list",
+        "postoffice/policy/lists.py",
+        "        if not asked.called:",
+        "        if True:",
+        "tests.policy.test_lists.Dead.test_what_is_remembered_does_not_count",
+    ),
+    Mutant(
         "A9_talk_without_end",
         "postoffice/server/session.py",
         "if self.link.heard > self._deadline and",

@@ -104,7 +104,10 @@ class Lists:
             # This one asks for all.
             self._again[zone] = now + REST
         asked = self._resolver.listing(f"{name}.{zone}")
-        return asked.addCallbacks(self._answered, self._unanswered, callbackArgs=(zone,), errbackArgs=(zone,))
+        if not asked.called:
+            # What the resolver remembers says nothing of how the list is now.
+            asked.addCallbacks(self._answered, self._unanswered, callbackArgs=(zone,), errbackArgs=(zone,))
+        return asked
 
     def _answered(self, found: tuple[str, ...], zone: str) -> tuple[str, ...]:
         if self._failures.pop(zone, 0) >= FAILURES:

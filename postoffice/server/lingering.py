@@ -20,6 +20,8 @@ from postoffice.smtp.events import Event, Mail, Quit
 # Seconds before a command is answered, and how many commands are.
 PAUSE = 30.0
 PATIENCE = 5
+# Seconds that whoever got a 554 may stay.
+LONGEST = 3600.0
 
 NOTHING_DONE = Reply(502, (7, 1), "We take nothing from your host, as we said when you connected")
 REFUSED_ALL = Reply(503, (5, 1), "We take nothing from you in this session, as we said when you connected")
@@ -46,11 +48,16 @@ async def linger(link: Link, reply: Reply, record: Record) -> None:
 
 
 async def refuse_all(link: Link, reply: Reply, most: int, record: Record) -> None:
-    """Give `reply` in place of the banner, and refuse at most so many commands (0: any number) after that."""
+    """Give `reply` in place of the banner, and refuse at most so many commands (0: any number) after that.
+
+    Nobody stays longer than `LONGEST`, where commands have a limit of time at all.
+    """
     link.greet(reply, stay=True)
+    deadline = link.clock.seconds() + LONGEST
     for number in count(1):
         event = await link.next_event()
-        answer = BYE if isinstance(event, Quit) else TOO_MANY_ERRORS if number == most else REFUSED_ALL
+        enough = number == most or (link.heard > deadline and link.pace.idle)
+        answer = BYE if isinstance(event, Quit) else TOO_MANY_ERRORS if enough else REFUSED_ALL
         record(event, answer)
         link.answer(answer)
         if link.engine.closing:

@@ -47,8 +47,10 @@ SHUTDOWN = Reply(421, (3, 2), "Service shutting down, try again later")
 NO_SUCH_USER = (1, 1)
 
 # How long, in seconds, a client may take for its first letter, and from each to the next, where commands have
-# a limit at all. Content may take longer: it has the least rate.
+# a limit at all. Content may take longer, since it has the least rate: with so many octets of it the time
+# begins anew, and the end of DATA never comes too late.
 PATIENCE = 3600.0
+ENOUGH = 65536
 
 # With these a transaction is over when they are refused, for the engine as for us.
 _ENDING = frozenset({Mail, Data, EndOfChunk, EndOfContent})
@@ -78,6 +80,7 @@ class Session:
         self.errors = 0
         self.stopping = False
         self._deadline = link.clock.seconds() + PATIENCE
+        self._brought = 0
         # Whether a client that is turned away may stay for a while; set by the listener.
         self.may_stay: Callable[[Session], bool] = lambda session: False
         # What `run` is held by, to end it wherever it waits; as well.
@@ -105,6 +108,7 @@ class Session:
                 event = await link.next_event()
                 if type(event) is Content:
                     # The bulk of the bytes: not a command, and it has no answer.
+                    self._brought += len(event.data)
                     await reception.content(event.data)
                 elif type(event) is Chunk:
                     await commands.chunk(event)
@@ -182,6 +186,9 @@ class Session:
 
     async def _reply(self, event: Event) -> Reply:
         """Find the answer to an event, whatever goes wrong while looking for it."""
+        if self._brought >= ENOUGH:
+            self._brought = 0
+            self._deadline = self.link.heard + PATIENCE
         if self.link.heard > self._deadline and self.link.pace.idle and type(event) is not EndOfContent:
             # Commands that lead nowhere must not keep a place here for ever.
             self.journal.refused(self.client, "session", TOO_LONG, "no letter for an hour")

@@ -333,6 +333,16 @@ class Verdicts(FiltersCase):
         self.assertTrue(visit.heard().startswith(b"421 4.4.2"))
         self.assertTrue(visit.closed)
 
+    def test_A9_it_does_not_stay_for_ever(self) -> None:
+        self.first.says["client"] = NO
+        self.door.change(errors=0)
+        visit = self.visit()
+        said = []
+        while not visit.closed and len(said) < 100:
+            self.door.office.clock.advance(60)
+            said += self.codes(self.say(visit, "NOOP"))
+        self.assertEqual(said, ["503"] * 61 + ["421"])
+
     def test_refusals_of_the_greeting(self) -> None:
         self.first.says["helo"] = NO
         visit = self.visit()

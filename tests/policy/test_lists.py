@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -41,6 +42,8 @@ class Case(SynchronousTestCase):
         done = Deferred.fromCoroutine(lists.check(ip))
         results: list[object] = []
         done.addBoth(results.append)
+        while not results:
+            self.clock.advance(1)
         if results == [None]:
             return ""
         error = results[0].value  # type: ignore[attr-defined]
@@ -116,8 +119,37 @@ class Broken(Case):
         self.assertIn("two.example", self.checked(lists))
 
 
+class SlowResolver(StaticResolver):
+    """Answers after a second, but at once what it was `told` before."""
+
+    def __init__(self, clock: Clock, told: Sequence[str], **known: Any) -> None:
+        super().__init__(**known)
+        self.clock = clock
+        self.told = told
+
+    def listing(self, name: str) -> Deferred[tuple[str, ...]]:
+        answer = super().listing(name)
+        if name in self.told:
+            return answer
+        later: Deferred[tuple[str, ...]] = Deferred()
+        self.clock.callLater(1, answer.chainDeferred, later)
+        return later
+
+
 class Dead(Case):
     """A list that does not answer any more, for clients who come one after the other."""
+
+    def make(
+        self,
+        listed: Mapping[str, Sequence[str]],
+        *blocks: List,
+        welcomes: Sequence[List] = (),
+        texts: Mapping[str, Sequence[str]] | None = None,
+        failing: Sequence[str] = (),
+        told: Sequence[str] = (),
+    ) -> Lists:
+        self.resolver = SlowResolver(self.clock, told, listed=listed, texts=texts, failing=failing)
+        return self.lists_of(blocks or [("list.example", "")], welcomes)
 
     def setUp(self) -> None:
         super().setUp()
@@ -144,6 +176,15 @@ class Dead(Case):
         self.assertEqual(self.come(lists, *self.clients), self.names[:1])
         self.clock.advance(REST)
         self.assertEqual(self.come(lists, *self.clients), self.names[:1])
+        self.assertEqual(len(self.warnings), 1)
+
+    def test_what_is_remembered_does_not_count(self) -> None:
+        self.clients.insert(3, "203.0.113.1")
+        told = [PROBE, self.names[2], f"{reversed_name('203.0.113.1')}.list.example"]
+        lists = self.make({}, failing=self.names, told=told)
+        for ip in self.clients:
+            lists.begin(ip)
+            self.checked(lists, ip)
         self.assertEqual(len(self.warnings), 1)
 
     def test_it_counts_again_with_its_first_answer(self) -> None:

@@ -447,6 +447,19 @@ class Limiting(Conversation):
                 self.assertEqual(visit.send(b"NOOP\r\n")[:10] == b"421 4.4.2 ", ended)
                 self.assertEqual(visit.closed, ended)
 
+    def test_A9_the_hour_begins_anew_with_content_that_is_worth_it(self) -> None:
+        begin = BEGIN + "C: MAIL FROM:<>\nS: 250 *\nC: RCPT TO:<a@example.org>\nS: 250 *"
+        self.door.change(size=1_000_000)
+        begin = begin.replace("SIZE 5000", "SIZE 1000000")
+        for size, closed in ((2000, False), (1, True)):
+            visit = self.visit()
+            visit.play(begin)
+            for _ in range(100):
+                if not visit.closed:
+                    visit.send(b"BDAT %d\r\n%b" % (size, b"x" * (size - 1) + b"\n"))
+                    self.door.office.clock.advance(60)
+            self.assertEqual(visit.closed, closed)
+
     def test_the_hour_begins_anew_with_each_letter_and_not_within_its_content(self) -> None:
         self.door.factory.pace = Pace(300.0, 1)
         visit = self.visit()

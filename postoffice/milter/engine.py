@@ -120,7 +120,7 @@ class MilterEngine:
         self.failure: str | None = None
         # How many things came that are no verdict: whoever waits may wait on.
         self.heard = 0
-        # Changes of this letter that the administrator denies the filter.
+        # Changes that the administrator denies the filter, of any letter.
         self.dropped = 0
         # Whether it makes any that it did not say it might.
         self.unannounced = False
@@ -348,13 +348,14 @@ class MilterEngine:
         elif len(self.edits) + len(self._holds) >= MOST_EDITS:
             raise Malformed("too many changes")
         self.heard += 1
+        if not self._offer.allows(edit):
+            self.dropped += 1
+            return
+        self.unannounced = self.unannounced or not self.agreed.actions & action_of(edit)
         if awaited in _OF_SESSION:
             self._holds.append(edit)
             self.edits = [*self._holds]
-        elif not self._offer.allows(edit):
-            self.dropped += 1
         else:
-            self.unannounced = self.unannounced or not self.agreed.actions & action_of(edit)
             self.edits.append(edit)
 
     def _conclude(self, code: bytes, verdict: Verdict) -> Verdict:
@@ -388,7 +389,7 @@ class MilterEngine:
 
     def _forget_letter(self) -> None:
         self.edits = [*self._holds]
-        self.dropped = self._body = 0
+        self._body = 0
         self._skipped.clear()
         self._done_with_letter = False
 

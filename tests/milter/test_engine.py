@@ -251,6 +251,14 @@ class Negotiation(EngineCase):
             self.assertEqual(made.receive(edits + packet(b"c")), Continue())
             self.assertEqual((made.edits, made.dropped, made.unannounced), (kept, dropped, True))
 
+    def test_E4_a_hold_that_is_denied_counts_nowhere(self) -> None:
+        for at in "CHMRTNE":
+            made = self.engine(offer=Offer(denied=negotiation.CHANGES["quarantine"], ignore_denied=True))
+            for event in "CHMRTNBE":
+                EVENTS[event](made)
+                made.receive((packet(b"q", b"r\0") if event == at else b"") + packet(b"c"))
+            self.assertEqual((made.edits, made.dropped), ([], 1), at)
+
     def test_flags_that_were_not_offered_are_honoured(self) -> None:
         made = self.engine(2, NOTHING_SAID, actions=0, offer=Offer(2))
         play(made, "CHMRLNB")

@@ -89,7 +89,7 @@ class Screening:
                 leg.end()
         # A command of this machine greets with our name, in a manner of speaking.
         facts.client, self._greeted = client, not client.ip
-        legs = [leg for leg in self._legs if not (leg.member.terms.lazy or leg.member.terms.skips(client))]
+        legs = [leg for leg in self._legs if not (leg.member.terms.lazy or self._skipped(leg))]
         opening = [Deferred.fromCoroutine(leg.open()) for leg in legs]
         await DeferredList(opening, fireOnOneErrback=True, consumeErrors=True)
         try:
@@ -114,7 +114,7 @@ class Screening:
             return
         self._facts.client = client
         for leg in self._legs:
-            if leg.active and not self._discarding:
+            if leg.active and not self._discarding and not self._skipped(leg):
                 verdict = await self._ask(leg, "command", lambda one: one.unknown(self._facts, line))
                 if type(verdict) is Refuse:
                     raise self._refusal(leg, verdict.reply)
@@ -138,12 +138,8 @@ class Screening:
         facts.parameters = facts.arguments[1:]
         facts.ours = await self._is_ours(sender), False
         self._inside = True
-        if self._world.settings.safe and client.login is not None:
-            for leg in self._legs:
-                leg.out = True
-            return
         for leg in self._legs:
-            leg.out = leg.member.terms.skips(client)
+            leg.out = self._skipped(leg)
             if leg.out:
                 continue
             leg.look()
@@ -226,6 +222,11 @@ class Screening:
 
     # Inside.
 
+    def _skipped(self, leg: Leg) -> bool:
+        """Whether a filter has no part in what the client does now, which changes when it logs in."""
+        client = self._facts.client
+        return (self._world.settings.safe and client.login is not None) or leg.member.terms.skips(client)
+
     async def _is_ours(self, address: Address | None) -> bool:
         """Whether mail for an address stays here, for all we know now."""
         try:
@@ -257,7 +258,7 @@ class Screening:
             leg.mark = await self._about_client(leg, "connection", lambda one: one.client(self._facts))
 
     async def _greet(self, leg: Leg) -> None:
-        if leg.active:
+        if leg.active and not self._skipped(leg):
             leg.helo_mark = await self._about_client(leg, "HELO", lambda one: one.helo(self._facts))
 
     async def _about_client(self, leg: Leg, what: str, event: Event) -> str:

@@ -295,6 +295,21 @@ class Events(FiltersCase):
         self.assertNotIn(b"X-Spam", self.door.contents()[1])
         self.assertNotIn(b"X-Seen", self.door.contents()[1])
 
+    def test_log_ins_are_not_asked_about_between_letters_either(self) -> None:
+        self.door.accounts.passwords[b"alice"] = b"secret"
+        self.door.change(auth_plaintext=True, auth_any_sender=True)
+        terms: tuple[dict[str, Any], ...] = ({"skip": ("login",)}, {"safe": True})
+        for one in terms:
+            self.chain(**one)
+            visit = self.greeted()
+            self.say(visit, "EHLO client.example", "AUTH PLAIN AGFsaWNlAHNlY3JldA==")
+            self.first.told.clear()
+            self.first.says = {"helo": NO, "unknown": NO}
+            self.assertEqual(self.codes(self.say(visit, "EHLO client.example", "NONSENSE")), ["250", "500"])
+            self.assertEqual(self.codes(self.letter(visit))[-1], "250")
+            self.assertEqual(self.first.told, [], one)
+            self.first.says = {}
+
 
 class Verdicts(FiltersCase):
     def test_refusals_of_the_client(self) -> None:

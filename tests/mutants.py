@@ -1414,6 +1414,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.filters.test_whole.Holds.test_E4_a_hold_stays_when_the_filter_has_gone",
     ),
     Mutant(
+        "E4_denied_hold",
+        "postoffice/milter/engine.py",
+        "if not self._offer.allows(edit):",
+        "if awaited not in _OF_SESSION and not self._offer.allows(edit):",
+        "tests.milter.test_engine.Negotiation.test_E4_a_hold_that_is_denied_counts_nowhere",
+    ),
+    Mutant(
+        "E4_farewell",
+        "postoffice/filters/connection.py",
+        "self._farewell = self._clock.callLater(FAREWELL, transport.abortConnection)",
+        "pass",
+        "tests.filters.test_milter.Failing.test_E4_one_that_reads_nothing_more_keeps_no_connection",
+    ),
+    Mutant(
         "A6_filter_values",
         "postoffice/milter/edits.py",
         'line if line[:1] in (b" ", b"\\t") else b"\\t" + line',

@@ -18,12 +18,15 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
 )
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IAddress, IPushProducer
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from postoffice import wire
+
+# Seconds that a milter has to read the last word.
+FAREWELL = 10.0
 
 _LONGEST_PATH = 107
 
@@ -43,10 +46,12 @@ class Conversation(Form):
 
 @implementer(IPushProducer)
 class Connection(Protocol):
-    """The connection; tells the session what happens on it."""
+    """The connection; tells the session what happens on it. There is no transport before it and after it."""
 
-    def __init__(self, session: Conversation) -> None:
+    def __init__(self, session: Conversation, clock: IReactorTime) -> None:
         self._session: Conversation | None = session
+        self._clock = clock
+        self._farewell: IDelayedCall | None = None
         self.choked = False
 
     def connectionMade(self) -> None:
@@ -61,6 +66,10 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         session, self._session = self._session, None
+        farewell, self._farewell = self._farewell, None
+        self.transport = None
+        if farewell is not None and farewell.active():
+            farewell.cancel()
         if session is not None:
             done = isinstance(reason.value, ConnectionDone)
             session.broke("the connection was closed" if done else str(reason.value))
@@ -77,15 +86,18 @@ class Connection(Protocol):
         """`connectionLost` follows."""
 
     def end(self, last: bytes, at_once: bool) -> None:
-        """Say the last word, if any, and close."""
+        """Say the last word, if any, and close. Nobody closes twice."""
         self._session = None
         transport: Any = self.transport
+        self.transport = None
         if transport is None:
             return
         transport.unregisterProducer()
         if at_once:
             transport.abortConnection()
         else:
+            # The system may hold what the milter never reads, and then the connection would stay for ever.
+            self._farewell = self._clock.callLater(FAREWELL, transport.abortConnection)
             transport.write(last)
             transport.loseConnection()
 

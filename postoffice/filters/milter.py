@@ -110,7 +110,7 @@ class MilterSession:
         self._milter = milter
         self._clock = milter.reactor
         self._engine = MilterEngine(settings.offer, settings.longest_body)
-        self._wire = Connection(self)
+        self._wire = Connection(self, self._clock)
         self._connecting: Deferred[None] | None = None
         self._unsent: list[bytes] = []
         self._gathered = 0

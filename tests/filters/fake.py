@@ -114,9 +114,11 @@ class Wire:
         self.milter = milter
         self.producer: Any = None
         self.writes: list[bytes] = []
+        # The filter reads nothing more, and what was written stays here.
+        self.stuck = False
 
     def write(self, data: bytes) -> None:
-        if not self.milter.ended:
+        if not self.milter.ended and not self.stuck:
             self.writes.append(data)
             self.milter.received(data)
 
@@ -127,14 +129,15 @@ class Wire:
         self.producer = None
 
     def loseConnection(self) -> None:
-        self._end("closed")
+        if not self.stuck:
+            self._end("closed")
 
     def abortConnection(self) -> None:
         self._end("aborted")
 
     def _end(self, how: str) -> None:
         self.milter.ended = self.milter.ended or how
-        self.milter.peer = None
+        self.milter.hang_up()
 
 
 class Network(Clock):

@@ -283,7 +283,7 @@ class Conversation(DriverCase):
                 self.undelayed = enabled
 
         transport = Transport()
-        Connection(self.session()).makeConnection(transport)
+        Connection(self.session(), self.network).makeConnection(transport)
         self.assertTrue(transport.undelayed)
 
 
@@ -454,6 +454,23 @@ class Failing(DriverCase):
             session.close()
             self.failed(found, "the session is over")
             self.assertEqual((self.filter.commands[-3:], self.filter.ended), (f"{event}AQ", "closed"))
+
+    def test_E4_one_that_reads_nothing_more_keeps_no_connection(self) -> None:
+        self.network.answers[b"B"] = None
+        session = self.begun()
+        self.started(self.content(session))
+        self.network.wires[0].stuck = True
+        session.close()
+        self.network.advance(9)
+        self.assertEqual(self.filter.ended, "")
+        self.network.advance(1)
+        self.assertEqual(self.filter.ended, "aborted")
+
+    def test_the_end_of_one_that_has_gone_is_not_waited_for(self) -> None:
+        session = self.begun("C")
+        self.filter.hang_up()
+        session.close()
+        self.assertEqual(self.network.getDelayedCalls(), [])
 
     def test_a_letter_that_comes_to_nothing_while_it_thinks(self) -> None:
         self.network.answers[b"R"] = None

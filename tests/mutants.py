@@ -1147,6 +1147,27 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.delivery.test_passwords.Shadow.test_A9_too_many_at_once",
     ),
     Mutant(
+        "A9_checks_counted_that_never_began",
+        "postoffice/delivery/passwords.py",
+        "        file = packets.memory_file()\n        self._under_way += 1\n",
+        "        self._under_way += 1\n        file = packets.memory_file()\n",
+        "tests.delivery.test_passwords.Shadow.test_A9_no_file_is_no_check_under_way",
+    ),
+    Mutant(
+        "A9_checks_of_one_account_fill_the_room",
+        "postoffice/delivery/passwords.py",
+        "if taken >= SHARE:",
+        "if False:",
+        "tests.delivery.test_passwords.Pam.test_A9_one_account_does_not_take_all_the_room",
+    ),
+    Mutant(
+        "C2_shares_tell_names",
+        "postoffice/delivery/passwords.py",
+        "if taken >= SHARE:",
+        'if name != "joe" and taken >= SHARE:',
+        "tests.delivery.test_passwords.Pam.test_C2_a_share_tells_no_names",
+    ),
+    Mutant(
         "D2_checks_looked_into",
         "postoffice/delivery/helper/identity.py",
         "    if purpose in CHECKS:\n        _prctl(_SET_DUMPABLE, 0)\n",

@@ -8,15 +8,19 @@ password, tells `postoffice.delivery.helper.passwords`.
 Who cannot log in costs as much time as a wrong password: with the shadow database because the same is done;
 of what PAM does we know nothing, so that a failure is told only when `STEP` seconds are full.
 
+A user may stop the process that PAM works in, which is his own, so that no account gets more than its share
+of the checks under way. A name that is no account has one, too, or whoever asks often would be told of names.
+
 When things fail: `OSError` where nothing could be found out in `PATIENCE` seconds, or too many checks are
-under way.
+under way, of all names or of that one.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet import defer
@@ -28,6 +32,9 @@ from postoffice.delivery.identities import Identities, Lost, NotAllowed
 
 MOST = 64
 """The most checks under way, those that wait for others included: more are refused for now."""
+
+SHARE = 16
+"""The most questions about one name that PAM is asked at once."""
 
 PATIENCE = 30.0
 STEP = 2.0
@@ -48,6 +55,7 @@ class HelpedPasswords:
         self._own = own
         self._find = find
         self._under_way = 0
+        self._shares: dict[str, int] = {}
 
     async def by_shadow(self, name: str, password: bytes) -> str | None:
         """The account's name if that is the password in the shadow database."""
@@ -59,11 +67,26 @@ class HelpedPasswords:
 
     async def by_pam(self, name: str, password: bytes) -> str | None:
         """The account's name if PAM lets it in."""
-        began = self._reactor.seconds()
-        account = await self._asked_of_pam(name, password)
-        if account is None:
-            await deferLater(self._reactor, STEP - (self._reactor.seconds() - began) % STEP)
-        return account
+        with self._share(name):
+            began = self._reactor.seconds()
+            account = await self._asked_of_pam(name, password)
+            if account is None:
+                await deferLater(self._reactor, STEP - (self._reactor.seconds() - began) % STEP)
+            return account
+
+    @contextmanager
+    def _share(self, name: str) -> Iterator[None]:
+        """One question more about a name. Errors: `BlockingIOError`."""
+        taken = self._shares.get(name, 0)
+        if taken >= SHARE:
+            raise BlockingIOError(errno.EAGAIN, f"{taken} passwords of {name} are being checked already")
+        self._shares[name] = taken + 1
+        try:
+            yield
+        finally:
+            self._shares[name] -= 1
+            if not self._shares[name]:
+                del self._shares[name]
 
     async def _asked_of_pam(self, name: str, password: bytes) -> str | None:
         account = self._own
@@ -85,8 +108,9 @@ class HelpedPasswords:
         """Have it checked, in time. Errors: `OSError`, `NotAllowed`."""
         if self._under_way >= MOST:
             raise BlockingIOError(errno.EAGAIN, f"{self._under_way} passwords are being checked already")
-        self._under_way += 1
+        # In front of the count, since there may be none.
         file = packets.memory_file()
+        self._under_way += 1
         try:
             write_all(file, password)
             packets.seal(file)

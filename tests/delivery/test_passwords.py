@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from postoffice.delivery.helper import packets
 from postoffice.delivery.identities import Lost, NotAllowed
-from postoffice.delivery.passwords import MOST, PATIENCE, STEP, HelpedPasswords
+from postoffice.delivery.passwords import MOST, PATIENCE, SHARE, STEP, HelpedPasswords
 
 
 @frozen
@@ -92,6 +93,17 @@ class Shadow(Case):
         self.failureResultOf(check, OSError)
         self.assertEqual(self.files(), before)
 
+    def test_A9_no_file_is_no_check_under_way(self) -> None:
+        def fail() -> int:
+            raise OSError(errno.EMFILE, "told to fail")
+
+        patch = self.patch(packets, "memory_file", fail)
+        for _ in range(MOST + 1):
+            error = self.failureResultOf(self.check("ann", b"one"), OSError)
+            self.assertEqual(error.value.errno, errno.EMFILE)
+        patch.restore()
+        self.assertEqual(self.successResultOf(self.check("ann", b"one")), "ann")
+
     def test_A9_too_many_at_once(self) -> None:
         self.checks.waiting = []
         checks = [self.check("ann", b"one") for _ in range(MOST)]
@@ -118,6 +130,30 @@ class Pam(Case):
         self.passwords = self.made(None)
         self.assertEqual(self.successResultOf(self.check("joe", b"one")), "joe")
         self.assertEqual(self.checks.asked, [("postie", "pam", "joe", b"one")])
+
+    def test_A9_one_account_does_not_take_all_the_room(self) -> None:
+        """Its user may have stopped the processes."""
+        self.checks.waiting = []
+        checks = [self.check("ann", b"one") for _ in range(SHARE)]
+        error = self.failureResultOf(self.check("ann", b"one"), BlockingIOError)
+        self.assertIn("of ann", str(error.value))
+        self.passwords._find = None
+        other = self.check("joe", b"one")
+        for waiting in self.checks.waiting:
+            waiting.callback(True)
+        self.assertEqual(self.successResultOf(other), "joe")
+        self.assertEqual([self.successResultOf(check) for check in checks], ["Ann"] * SHARE)
+        self.checks.waiting = None
+        self.assertEqual(self.successResultOf(self.check("ann", b"one")), "ann")
+
+    def test_C2_a_share_tells_no_names(self) -> None:
+        """Who is not there is refused as early as who is."""
+        for name in ("ann", "joe"):
+            checks = [self.check(name, b"two") for _ in range(SHARE)]
+            self.failureResultOf(self.check(name, b"two"), BlockingIOError)
+            self.clock.advance(STEP)
+            self.assertEqual({self.successResultOf(check) for check in checks}, {None})
+        self.assertEqual(self.passwords._shares, {})
 
     def test_C2_a_failure_tells_nothing_by_its_time(self) -> None:
         """The password is wrong, nothing is done as that account, there is none, PAM takes a while."""

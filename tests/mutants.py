@@ -1134,9 +1134,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "A9_checks_without_end",
-        "postoffice/delivery/helper/child.py",
-        "            signal.alarm(passwords.LIMIT)\n",
-        "            pass\n",
+        "postoffice/delivery/helper/server.py",
+        "guarded(connection, passwords.LIMIT)\n",
+        "signal.alarm(passwords.LIMIT)\n",
+        "tests.delivery.test_helper_passwords.EndTests.test_A9_a_check_does_not_last",
+    ),
+    Mutant(
+        "A9_checks_leave_what_they_run",
+        "postoffice/delivery/helper/guard.py",
+        "os.killpg(process, signal.SIGKILL)",
+        "pass",
         "tests.delivery.test_helper_passwords.EndTests.test_A9_a_check_does_not_last",
     ),
     Mutant(

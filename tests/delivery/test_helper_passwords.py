@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
@@ -245,34 +246,58 @@ class IdentityTests(SynchronousTestCase):
         self.assertEqual(first, f"{uids} {gids} {os.getgrouplist('nobody', nobody.pw_gid)} 0 0 False")
 
 
-# A check that something keeps waiting, although nobody waits for it any more.
+# A helper, for whose child PAM runs something. Both are stopped, as a user may do with what is his.
 STUCK = """
-import os, pwd, signal, socket, sys
-from postoffice.delivery.helper import passwords
-from postoffice.delivery.helper.child import Child
+import os, signal, socket, sys
+from postoffice.delivery.helper import passwords, server
 from postoffice.delivery.helper.identity import Rules
 
+def stop(*_):
+    os.fork()
+    print(os.getpid(), flush=True)
+    # The end of one has the kernel let the other go on.
+    while True:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+# As the supervisor does.
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
 passwords.LIMIT = 1
-passwords.by_pam = lambda *_: signal.pause()
-entry = pwd.getpwuid(os.geteuid())
-Child(socket.socket(fileno=int(sys.argv[1])), entry, "pam", Rules(1, frozenset(), "", "nobody"), None).serve()
+passwords.by_pam = stop
+server.serve(socket.socket(fileno=int(sys.argv[1])), Rules(1, frozenset(), "", "nobody"), "")
 """
 
 
 class EndTests(SynchronousTestCase):
     def test_A9_a_check_does_not_last(self) -> None:
+        """Nor does what it runs."""
+        helper, control = packets.pair()
         ours, theirs = packets.pair()
-        with ours, theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-c", STUCK, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={"PYTHONPATH": str(CHECKOUT)},
-            )
-            self.addCleanup(process.kill)
+        with helper, ours:
+            with control, theirs:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", STUCK, str(control.fileno())],
+                    pass_fds=[control.fileno()],
+                    stdout=subprocess.PIPE,
+                    env={"PYTHONPATH": str(CHECKOUT)},
+                )
+                self.addCleanup(process.wait)
+                account = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid).pw_name
+                packets.send(helper, {"account": account, "purpose": "pam"}, [theirs.fileno()])
             file = in_file(b"one")
-            packets.send(ours, {"id": 1, "do": "password", "name": "ann"}, [file])
+            packets.send(ours, {"id": 1, "do": "password", "name": account}, [file])
             os.close(file)
-        self.assertEqual(process.wait(60), -signal.SIGALRM)
+            assert process.stdout is not None
+            stopped = [int(process.stdout.readline()) for _ in range(2)]
+            helper.close()
+            try:
+                # The end of what they say is the end of all who could say something.
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                for number in stopped:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(number, signal.SIGKILL)
+                process.communicate()
+                self.fail("the stopped processes are still there")
 
 
 class NothingLeft(SynchronousTestCase):

@@ -18,7 +18,7 @@ from functools import partial
 
 from postoffice.delivery.files import Deposit, MailboxBusy, UnsafeMailbox, write_all
 from postoffice.delivery.helper import command, packets, passwords
-from postoffice.delivery.helper.identity import CHECKS, Rules
+from postoffice.delivery.helper.identity import Rules
 from postoffice.delivery.maildir import MaildirFile, put_together
 from postoffice.delivery.mbox import MboxFile, append_together
 from postoffice.home_file import Unsafe, read_as_owner
@@ -67,9 +67,6 @@ class Child:
 
     def serve(self) -> None:
         """Do jobs until the connection ends."""
-        if self._purpose in CHECKS:
-            # Whatever the check waits for, and whoever else does not wait for it any more.
-            signal.alarm(passwords.LIMIT)
         while jobs := self._take_whole():
             together = [job for job in jobs if _is_small_letter(job)]
             if len(together) > 1:

@@ -5,8 +5,9 @@ It reads two hashes there, the account's own and one that anybody else's passwor
 group up for good, and only then looks at the password. `pam`: the child is the account itself, which PAM lets
 check its own password; for that, what PAM runs may gain privileges (unix_chkpwd), as nothing else here may.
 
-Neither can be traced or read by processes of the same account, and neither lives longer than `LIMIT`. The
-password comes in a sealed file in memory and is overwritten when it was compared.
+Neither can be traced or read by processes of the same account, and neither lives longer than `LIMIT`, nor
+does what PAM runs for it. The password comes in a sealed file in memory and is overwritten when it was
+compared.
 
 A check is answered by {"right": BOOL}, or by {"trouble": TEXT} where that could not be found out.
 """

@@ -1,8 +1,9 @@
 """The helper: forks a child for an account, whenever the service asks for one.
 
 Run by its supervisor, as root where the service was started by root. It reads a name and a purpose, looks the
-account up, and forks; nothing of a letter comes by here. Children are not waited for. It ends when the
-service has gone. Without its supervisor it goes on, and tells the service that nothing would start it again.
+account up, and forks; nothing of a letter comes by here. Children are not waited for; one that checks a
+password has a parent that does (`postoffice.delivery.helper.guard`). The helper ends when the service has
+gone. Without its supervisor it goes on, and tells the service that nothing would start it again.
 An account that is refused is told on the socket that the child would have had.
 """
 
@@ -17,8 +18,9 @@ import socket
 import sys
 import traceback
 
-from postoffice.delivery.helper import packets
+from postoffice.delivery.helper import packets, passwords
 from postoffice.delivery.helper.child import Child
+from postoffice.delivery.helper.guard import guarded
 from postoffice.delivery.helper.identity import CHECKS, MAILBOXES, Refused, Rules, become
 from postoffice.wire import WireError
 
@@ -78,6 +80,8 @@ def _fork(control: socket.socket, connection: socket.socket, rules: Rules, messa
         _keep_only(connection)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
+            if purpose in CHECKS:
+                guarded(connection, passwords.LIMIT)
             become(entry, purpose, shared)
         except OSError as error:
             _refuse(connection, error)

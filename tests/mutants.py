@@ -644,10 +644,17 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.directory.test_expand.LoopTests.test_C4_too_many_behind_a_good_one_are_refused_at_once",
     ),
     Mutant(
+        "C4_counted_for_each_detail",
+        "postoffice/directory/lookup.py",
+        '                return ("", answer.rule, place) if answer.rule else asked, False\n',
+        '                return (local.lower(), "", place), False\n',
+        "tests.directory.test_expand.LoopTests.test_C4_a_long_list_is_followed_once_for_all_its_names",
+    ),
+    Mutant(
         "C4_counted_for_each_question",
         "postoffice/directory/lookup.py",
-        "if not 0 <= now - since < _KEPT:",
-        "if True:",
+        "if self._knows(asked, now):\n            refusal",
+        "if False:\n            refusal",
         "tests.directory.test_expand.LoopTests.test_C4_a_fan_out_of_a_million_is_refused_early",
     ),
     Mutant(

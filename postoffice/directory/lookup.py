@@ -16,7 +16,7 @@ from zope.interface import implementer
 from postoffice.directory.domains import Elsewhere, OurDomain, domain_key
 from postoffice.directory.expand import AT_ONCE, LOOP, NO_SUCH_USER, NOT_KNOWN_NOW, Expansion, Found
 from postoffice.directory.names import Names
-from postoffice.directory.sources import NOBODY
+from postoffice.directory.sources import NOBODY, Listed, User
 from postoffice.interfaces import IDirectory
 from postoffice.mail.address import Address
 from postoffice.mail.destination import (
@@ -37,7 +37,8 @@ from postoffice.watched import Unreadable
 # Seconds for which it is known whether an address that stands for many does so for too many, and of how many.
 _KEPT = 10.0
 _MOST_KEPT = 1000
-_NEVER = (float("-inf"), None)
+# The name that was asked for and found, or what it has in common with others.
+_Asked = tuple[str, str, OurDomain]
 
 
 @implementer(IDirectory)
@@ -62,7 +63,7 @@ class Directory:
         self._relay_host = relay_host
         self._forward_all = forward_all and relay_host is not None
         # What the check said of addresses that stand for many, and when.
-        self._large: dict[tuple[str, OurDomain], tuple[float, Refusal | None]] = {}
+        self._large: dict[_Asked, tuple[float, Refusal | None]] = {}
 
     async def is_local(self, domain: str) -> bool:
         return isinstance(await self._place(domain), OurDomain)
@@ -79,24 +80,44 @@ class Directory:
         place = await self._place(address.domain)
         if isinstance(place, Elsewhere):
             return
-        key = (address.local.lower(), place)
         now = self._names.watch.seconds()
-        since, refusal = self._large.get(key, _NEVER)
-        if not 0 <= now - since < _KEPT:
-            try:
-                if await self._names.lookup_user(address.local, place) is not None:
-                    return
-            except Unreadable as error:
-                raise _unknown(error) from None
+        try:
+            asked, user = await self._asked(address.local, place, now)
+        except Unreadable as error:
+            raise _unknown(error) from None
+        if user:
+            return
+        if self._knows(asked, now):
+            refusal = self._large[asked][1]
+        else:
             expansion = self._expansion()
             refusal = await self._checked(address, place, expansion)
             if expansion.followed > AT_ONCE:
                 if len(self._large) >= _MOST_KEPT:
                     self._large.clear()
-                self._large[key] = (now, refusal)
+                self._large[asked] = (now, refusal)
         if refusal is not None:
             # Not that one itself, which would remember everybody it was raised to.
             raise Refusal(refusal.reply, refusal.why)
+
+    def _knows(self, asked: _Asked, now: float) -> bool:
+        return asked in self._large and 0 <= now - self._large[asked][0] < _KEPT
+
+    async def _asked(self, local: str, place: OurDomain, now: float) -> tuple[_Asked, bool]:
+        """What a check is remembered by, and whether that is a user, for whom there is nothing more to know.
+
+        Whoever thinks of details, or of names for a catch-all, does not have it done again for each.
+        """
+        for name in (local, self._names.split(local)[0]):
+            asked = (name.lower(), "", place)
+            if self._knows(asked, now):
+                return asked, False
+            answer = await self._names.exact(name, place) if name else None
+            if isinstance(answer, Listed):
+                return ("", answer.rule, place) if answer.rule else asked, False
+            if answer is not None:
+                return asked, True
+        return (local.lower(), "", place), False
 
     async def _checked(self, address: Address, place: OurDomain, expansion: Expansion) -> Refusal | None:
         """Why nobody would get a letter for an address of ours, or there are too many who would."""
@@ -133,9 +154,11 @@ class Directory:
                 return user.mailbox
             if not path:
                 # What most addresses are takes no expansion.
-                user = await self._names.lookup_user(address.local, place)
-                if user is not None and not (user.account and await self._names.files.forward(user.account)):
-                    return user.mailbox
+                answer = await self._names.exact(address.local, place)
+                if isinstance(answer, User) and not (
+                    answer.account and await self._names.files.forward(answer.account)
+                ):
+                    return answer.mailbox
             expansion = self._expansion()
             copies = [found.copy async for found in expansion.copies(address, place, path)]
         except Unreadable as error:

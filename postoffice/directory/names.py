@@ -55,12 +55,12 @@ class Names:
                     return answer, source.name, detail
         return None
 
-    async def lookup_user(self, local: str, domain: OurDomain) -> User | None:
-        """The user that a name means by itself and by no other source; None wherever more is to be known."""
+    async def exact(self, local: str, domain: OurDomain) -> Answer | None:
+        """What a name stands for by itself, nothing left off."""
         for source in self.sources:
             answer = await source.find(local, domain)
             if answer is not None:
-                return answer if isinstance(answer, User) else None
+                return answer
         return None
 
     async def user(self, local: str, domain: OurDomain) -> User | None:

@@ -9,6 +9,7 @@ When things fail: `Unreadable` where a file could never be read, or a user's fil
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import Protocol
 
 from attrs import evolve, frozen
@@ -47,10 +48,14 @@ class User:
 
 @frozen
 class Listed:
-    """Targets, and the account that files and commands among them act as."""
+    """Targets, and the account that files and commands among them act as.
+
+    They may be the same for many names: `rule` is what these have in common, empty for this name alone.
+    """
 
     targets: tuple[Target, ...]
     account: str = NOBODY
+    rule: str = ""
 
 
 Answer = User | Listed
@@ -152,12 +157,11 @@ class CatchAll:
         targets = (await self._aliases.of(domain)).find("*") if domain.virtual else None
         if targets is None:
             return None
-        return Listed(
-            tuple(
-                evolve(target, local=local) if isinstance(target, Address) and target.local == "*" else target
-                for target in targets
-            )
+        named = tuple(
+            evolve(target, local=local) if isinstance(target, Address) and target.local == "*" else target
+            for target in targets
         )
+        return Listed(named, rule="" if any(map(is_not, named, targets)) else "*")
 
 
 @frozen
@@ -271,7 +275,7 @@ class UserMaps:
                     if listed is not None:
                         return listed
                 case _:
-                    return Listed((target,))
+                    return Listed((target,), rule=usermap.text)
         return Listed(())
 
     async def _personal(self, user: User, file: str, name: str) -> Listed | None:

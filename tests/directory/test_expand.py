@@ -108,7 +108,7 @@ class ExpansionTests(DirectoryTestCase):
     def test_a_bare_name_is_one_of_the_domain_of_its_file(self) -> None:
         self.write("virtual/example.org/aliases", "info: bob\n")
         self.assertEqual(self.copies("info@example.org"), [BOB])
-        (copy,) = self.resolved("info@example.org")  # type: ignore[misc]
+        (copy,) = self.resolved("info@example.org")
         self.assertEqual(copy.address, Address("bob", "example.org"))
 
     def test_an_alias_of_its_own_name_means_the_user(self) -> None:
@@ -335,6 +335,24 @@ class LoopTests(DirectoryTestCase):
         reply, calls = counted(lambda: self.checked("all"))
         self.assertEqual(reply, TOO_MANY)
         self.assertLess(calls, 500)
+
+    def test_C4_a_long_list_is_followed_once_for_all_its_names(self) -> None:
+        many = ", ".join(f"u{n}@example.com" for n in range(3000))
+        self.write("aliases", f"list: {many}\nlist+own: ann\n")
+        self.write("virtual/example.org/aliases", "*: all\nall: " + many + "\n")
+        self.make("usermap=x*:list")
+        for group in (
+            ("list", "LIST", "list+1", "List+2@localhost", '"list+3"@[127.0.0.1]', '"li\\st"@LOCALHOST'),
+            ("x1", "x2", "x3+1"),
+            ("who@example.org", "ever@example.org", "who+ever@EXAMPLE.org"),
+        ):
+            first, *others = group
+            _, cost = counted(lambda first=first: self.checked(first))
+            for name in others:
+                reply, calls = counted(lambda name=name: self.checked(name))
+                self.assertEqual((name, reply), (name, "fine"))
+                self.assertLess(calls, cost / 20, name)
+        self.assertEqual(self.checked("list+own"), "fine")
 
     def refused_at_length(self, name: str) -> str:
         work = Deferred.fromCoroutine(self.directory.resolve(Address(name, "")))

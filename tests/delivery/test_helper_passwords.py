@@ -168,9 +168,12 @@ def tell():
     print(os.getresuid(), os.getresgid(), os.getgroups(), dumpable, privileges, os.access("{SHADOW}", 4,
           effective_ids=True))
 
+purpose, name, user = sys.argv[1:]
+if user:
+    # Not before: Python itself may lie where only root can read.
+    os.setuid(int(user))
 rules = Rules(1, frozenset(), "", "nobody")
-purpose = sys.argv[1]
-become(rules.account(sys.argv[2], purpose), purpose, rules.shared_group(purpose))
+become(rules.account(name, purpose), purpose, rules.shared_group(purpose))
 tell()
 leave_group()
 tell()
@@ -184,16 +187,15 @@ class IdentityTests(SynchronousTestCase):
 
     def started(self, purpose: str) -> subprocess.Popen[str]:
         need_root()
-        return self.ran(purpose, "nobody", None)
+        return self.ran(purpose, "nobody")
 
-    def ran(self, purpose: str, name: str, user: str | None) -> subprocess.Popen[str]:
+    def ran(self, purpose: str, name: str, user: int | str = "") -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, purpose, name],
+            [sys.executable, "-c", PROGRAM, purpose, name, str(user)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env={"PYTHONPATH": str(CHECKOUT)},
-            user=user,
         )
         self.addCleanup(process.communicate)
         return process
@@ -222,21 +224,21 @@ class IdentityTests(SynchronousTestCase):
             self.assertEqual(self.told(process)[2], "waiting")
             # As the same account, and in the same group.
             nobody = pwd.getpwnam("nobody")
+            become = f"import os; os.setgroups([]); os.setgid({nobody.pw_gid}); os.setuid({nobody.pw_uid})"
             done = subprocess.run(
-                [sys.executable, "-c", f"open('/proc/{process.pid}/mem')"],
-                user=nobody.pw_uid,
-                group=nobody.pw_gid,
-                extra_groups=[],
+                [sys.executable, "-c", f"{become}; open('/proc/{process.pid}/mem')"],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            self.assertIn("PermissionError", done.stderr)
+            self.assertIn(
+                f"PermissionError: [Errno 13] Permission denied: '/proc/{process.pid}/mem'", done.stderr
+            )
 
     def test_D2_without_root_either(self) -> None:
-        name = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid).pw_name
+        own = pwd.getpwuid(os.geteuid() or pwd.getpwnam("nobody").pw_uid)
         for purpose in ("shadow", "pam"):
-            first, *_ = self.told(self.ran(purpose, name, name if os.geteuid() == 0 else None))
+            first, *_ = self.told(self.ran(purpose, own.pw_name, own.pw_uid))
             self.assertRegex(first, r" 0 [01] (True|False)$")
 
     def test_pam_may_gain_privileges(self) -> None:

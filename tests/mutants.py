@@ -788,7 +788,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "postoffice/delivery/mbox.py",
         "status.st_nlink > 1",
         "False",
-        "tests.delivery.test_attacks.AttackTests.test_D3_a_file",
+        "tests.delivery.test_mbox.UnsafeTests.test_D3_hard_link",
     ),
     Mutant(
         "D3_names_at_the_beginning",

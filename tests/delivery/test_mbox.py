@@ -224,7 +224,7 @@ class UnsafeTests(MboxCase):
         self.assertEqual(error.errno, errno.ELOOP)
         self.assertEqual((os.path.getsize(victim), sorted(os.listdir(self.top))), (0, ["joe", "victim"]))
 
-    def test_hard_link(self) -> None:
+    def test_D3_hard_link(self) -> None:
         self.write(b"")
         os.link(self.path, f"{self.top}/victim")
         self.assertRaises(UnsafeMailbox, self.make)

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from postoffice.commands.common import Failed, flags, run
+from postoffice.commands.common import Failed, run, words
 from postoffice.commands.greylist import expire, set_record, show
 
 
@@ -25,31 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _authexpire(arguments: Sequence[str]) -> int:
-    file: str | None = None
-    overrides: list[str] = []
-    given: set[str] = set()
-    rest: list[str] = []
-    verb = record = ""
-    for flag, value in flags(arguments, plain="Enzuvwl", valued="abdCo", optional=""):
-        match flag:
-            case "":
-                rest.append(value)
-            case "C":
-                file = value
-            case "o":
-                overrides.append(value)
-            case "a" | "b" | "d":
-                verb, record = "approve" if flag == "a" else "forbid", value
-            case _:
-                given.add(flag)
-    if verb:
-        if rest or given - {"v", "w"}:
-            raise Failed("-a and -d go alone", os.EX_USAGE)
-        set_record(file, overrides, verb, record)
+    file, overrides, given, rest = words(arguments, plain="Enzuvwl", valued="abd")
+    verbs = given.keys() & {"a", "b", "d"}
+    if verbs:
+        verb = verbs.pop()
+        if verbs or rest or given.keys() - {verb, "v", "w"}:
+            raise Failed("-a, -b and -d go alone", os.EX_USAGE)
+        set_record(file, overrides, "approve" if verb == "a" else "forbid", given[verb])
     elif "l" in given:
         show(file, overrides, wide="w" in given)
     else:
-        expire(file, overrides, given, rest)
+        expire(file, overrides, set(given), rest)
     return os.EX_OK
 
 

@@ -64,16 +64,19 @@ def flags(arguments: Sequence[str], plain: str, valued: str, optional: str) -> I
         yield "", word
 
 
-def words(arguments: Sequence[str], plain: str = "") -> tuple[str | None, list[str], set[str], list[str]]:
-    """What follows a command that knows `-C FILE`, `-o OPTION` and `plain` letters.
+def words(
+    arguments: Sequence[str], plain: str = "", valued: str = ""
+) -> tuple[str | None, list[str], dict[str, str], list[str]]:
+    """What follows a command that knows `-C FILE`, `-o OPTION` and other letters, `plain` and `valued`.
 
-    The file, the options, the letters that were given and the words behind the flags. Errors: as `flags`.
+    The file, the options, the other letters with their values, the last of each, and the words behind the
+    flags. Errors: as `flags`.
     """
     file: str | None = None
     overrides: list[str] = []
-    given: set[str] = set()
+    given: dict[str, str] = {}
     rest: list[str] = []
-    for flag, value in flags(arguments, plain, valued="Co", optional=""):
+    for flag, value in flags(arguments, plain, valued=f"Co{valued}", optional=""):
         match flag:
             case "":
                 rest.append(value)
@@ -82,7 +85,7 @@ def words(arguments: Sequence[str], plain: str = "") -> tuple[str | None, list[s
             case "o":
                 overrides.append(value)
             case _:
-                given.add(flag)
+                given[flag] = value
     return file, overrides, given, rest
 
 

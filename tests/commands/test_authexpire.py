@@ -86,6 +86,7 @@ class Old(Both):
             self.assertEqual(out, "")
             os.unlink(self.control)
         self.assertIn("go alone", self.refused("-a", "x@y.example", "14d"))
+        self.assertIn("go alone", self.refused("-a", "x@y.example", "-d", "z@y.example"))
 
     def test_list(self) -> None:
         for arguments in (["-l"], ["-lw"], ["-l", "14d"]):

@@ -732,7 +732,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "postoffice/delivery/mbox.py",
         "status.st_nlink > 1",
         "False",
-        "tests.delivery.test_mbox.UnsafeTests.test_hard_link",
+        "tests.delivery.test_mbox.UnsafeTests.test_D3_hard_link",
     ),
     Mutant(
         "D3_any_owner",
@@ -782,13 +782,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "_OPEN = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW",
         "_OPEN = os.O_RDWR | os.O_APPEND",
         "tests.delivery.test_quota.QuotaTests.test_D3_a_link_is_no_quota",
-    ),
-    Mutant(
-        "D3_swapped_files",
-        "postoffice/delivery/mbox.py",
-        "status.st_nlink > 1",
-        "False",
-        "tests.delivery.test_mbox.UnsafeTests.test_D3_hard_link",
     ),
     Mutant(
         "D3_names_at_the_beginning",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
@@ -30,6 +31,11 @@ class Mutants(SynchronousTestCase):
         """At a glance, before any of them is run."""
         stale = [row.checklist_id for row in MUTANTS if (CHECKOUT / row.file).read_text().count(row.old) != 1]
         self.assertEqual(stale, [])
+
+    def test_tests_are_there(self) -> None:
+        for name in sorted({row.test for row in MUTANTS}):
+            module, case, method = name.rsplit(".", 2)
+            self.assertTrue(callable(getattr(getattr(import_module(module), case), method, None)), name)
 
     def test_names_are_unique(self) -> None:
         names = [mutant.checklist_id for mutant in MUTANTS]

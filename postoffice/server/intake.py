@@ -142,6 +142,10 @@ class Incoming:
             return None
         if self._head is None:
             return self._store(data)
+        if not self._head and (headers := read_headers(data, final=False)):
+            # The rule, and then what came with the header need not be copied.
+            self._head = None
+            return self._begin_content(headers, data)
         self._head += data
         size = len(self._head)
         if size < self._look_at and self._head.find(_BLANK_LINE, max(0, size - len(data) - 3)) < 0:

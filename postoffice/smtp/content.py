@@ -12,10 +12,10 @@ it, and at most four octets are carried from one segment to the next.
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
 from postoffice.mail.reply import Reply
+from postoffice.smtp.dots import find_dot_line
 
 BareNewline = Literal["normalize", "reject"]
 
@@ -28,8 +28,6 @@ BARE_NEWLINE = Reply(550, (5, 2), "Lines must end with CR LF; a bare CR or LF is
 
 _END = b"\r\n.\r\n"
 _HELD = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
-# Several times faster than bytes.find, which has no memchr for needles of more than one byte.
-_DOT_LINE = re.compile(rb"\r\n\.").search
 
 
 class _Decoder:
@@ -96,12 +94,14 @@ class ContentDecoder(_Decoder):
         None for the latter means that the end has not come. After a defect the content is empty.
         """
         data = self._held + data
-        dot = _DOT_LINE(data) if b"." in data else None
-        end = data.find(_END, dot.start()) if dot else -1
+        # Mostly the end is the last there is, and not worth a search.
+        last = len(data) - len(_END) if data.endswith(_END) else -1
+        dot = find_dot_line(data, len(data) if last < 0 else last + 2)
+        end = last if dot < 0 else data.find(_END, dot)
         if end >= 0:
-            return self._decode(data[: end + 2], dot is not None), data[end + 5 :]
+            return self._decode(data[: end + 2], 0 <= dot < end), data[end + 5 :]
         self._held = next((held for held in _HELD if data.endswith(held)), b"")
-        return self._decode(data[: len(data) - len(self._held)], dot is not None), None
+        return self._decode(data[: len(data) - len(self._held)], dot >= 0), None
 
     def _decode(self, raw: bytes, dots: bool) -> bytes:
         if not raw:

@@ -10,10 +10,7 @@ Works on pieces of any size, cut anywhere, without walking the lines. Cannot fai
 
 from __future__ import annotations
 
-import re
-
-# Where nothing is found, which is the rule, this takes half the time of bytes.replace.
-_DOT_LINE = re.compile(rb"\r\n\.").search
+from postoffice.smtp.dots import find_dot_line
 
 
 class Encoder:
@@ -32,8 +29,8 @@ class Encoder:
         if not text:
             return b""
         line_start, self._line_start = self._line_start, text.endswith(b"\n")
-        # Base64 has no dots at all, and a single byte is sought much faster than the three.
-        if b"." in text and _DOT_LINE(text):
+        # Where nothing is found, which is the rule, asking first takes half the time.
+        if find_dot_line(text, len(text)) >= 0:
             text = text.replace(b"\r\n.", b"\r\n..")
         return b"." + text if line_start and text.startswith(b".") else text
 

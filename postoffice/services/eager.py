@@ -64,6 +64,7 @@ class _Eager(Connection):
     # What waits for the end of the turn, None where nothing does.
     _kept: list[bytes] | None = None
     _kept_size = 0
+    _turn: _Turn | None = None
 
     def write(self, data: bytes) -> None:
         if self._kept is not None:
@@ -77,10 +78,9 @@ class _Eager(Connection):
             self._send(data)
         else:
             self._kept, self._kept_size = [data], len(data)
-            turn = _turns.get(self.reactor)
-            if turn is None:
-                turn = _turns[self.reactor] = _Turn()
-            turn.add(self)
+            if self._turn is None:
+                self._turn = _turns.setdefault(self.reactor, _Turn())
+            self._turn.add(self)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         self.write(b"".join(iovec))

@@ -26,6 +26,7 @@ from postoffice.mail.envelope import Settlement
 from postoffice.mail.outcome import Delivered
 from postoffice.mail.reply import Reply
 from postoffice.spool.sqlite import SqliteSpool
+from postoffice.spool.wal import ROOM
 
 reactor: Any = any_reactor
 SENDER = Address("sender", "example.org")
@@ -77,7 +78,7 @@ async def measured(
 ) -> None:
     """Let sessions do `one` until `count` were done, and print the figures."""
     shutil.rmtree(directory, ignore_errors=True)
-    spool = SqliteSpool(directory, reactor, cutoff=cutoff)
+    spool = SqliteSpool(directory, reactor, cutoff=cutoff, room=ROOM)
     await spool.open()
     left = count
 
@@ -127,7 +128,7 @@ async def main(_: object, directory: str, what: str = "letters") -> None:
                     )
     else:
         shutil.rmtree(directory, ignore_errors=True)
-        spool = SqliteSpool(directory, reactor)
+        spool = SqliteSpool(directory, reactor, room=ROOM)
         await spool.open()
         for _ in range(20):
             await come(spool, 4096, True)

@@ -596,9 +596,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "E1_answered_before_the_commit",
         "postoffice/spool/writer.py",
-        '        store.execute("COMMIT")\n\n',
-        "        self._reactor.callFromThread(_answer, group.copy())\n"
-        '        group.clear()\n        store.execute("COMMIT")\n\n',
+        "            self._commit(store, group)\n",
+        "            self._reactor.callFromThread(_answer, group.copy())\n"
+        "            self._commit(store, group)\n            group.clear()\n",
         "tests.spool.test_crash.Killed.test_at_random_moments",
     ),
     Mutant(
@@ -614,6 +614,34 @@ MUTANTS: tuple[Mutant, ...] = (
         "if self._taken_back:",
         "if False:",
         "tests.spool.test_faults.FailingCalls.test_syncs_that_fail_for_a_while",
+    ),
+    Mutant(
+        "E1_stale_claim_serves",
+        "postoffice/spool/shortcuts.py",
+        "WHERE changes() <> 1",
+        "WHERE 0",
+        "tests.spool.test_sqlite.Contract.test_stale_among_others_harms_only_itself",
+    ),
+    Mutant(
+        "E1_content_stays",
+        "postoffice/spool/shortcuts.py",
+        "    DELETE FROM content WHERE key = OLD.key;\n",
+        "",
+        "tests.spool.test_wal.Together.test_nothing_of_a_letter_stays",
+    ),
+    Mutant(
+        "E1_key_of_another_node",
+        "postoffice/spool/store.py",
+        "self._shared = True",
+        "pass",
+        "tests.spool.test_wal.Together.test_nodes_take_turns",
+    ),
+    Mutant(
+        "E1_log_grows_for_ever",
+        "postoffice/spool/wal.py",
+        "            self._copied = self._pages\n            _checkpoint(",
+        "            self._copied = self._pages\n            (lambda *_: None)(",
+        "tests.spool.test_wal.Log.test_is_begun_anew_under_a_load_that_does_not_end",
     ),
     Mutant(
         "E1_stale_claim_settles",
@@ -843,9 +871,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "E1_replies_before_the_sync",
         "postoffice/spool/writer.py",
-        '        store.execute("COMMIT")\n\n',
-        "        self._reactor.callFromThread(_answer, group.copy())\n"
-        '        group.clear()\n        store.execute("COMMIT")\n\n',
+        "            self._commit(store, group)\n",
+        "            self._reactor.callFromThread(_answer, group.copy())\n"
+        "            self._commit(store, group)\n            group.clear()\n",
         "tests.live.test_sync_order.SyncOrder.test_ten_sessions",
     ),
     Mutant(

@@ -58,6 +58,7 @@ from postoffice.services.sinks import Sink, open_sink
 from postoffice.services.stall import StallMeter, thread_waited
 from postoffice.services.tls import Certificates, Loaded, Pair, Unusable
 from postoffice.spool.sqlite import SqliteSpool
+from postoffice.spool.wal import ROOM
 from postoffice.watched import Watch
 
 # Deliveries to mailboxes, and files read, at once; each waits for the disk.
@@ -69,6 +70,10 @@ PASSWORD_THREADS = 4
 PASSWORDS_WAITING = 60
 
 
+def _spool(directory: str, reactor: Any) -> ISpool:
+    return SqliteSpool(directory, reactor, room=ROOM)
+
+
 @frozen
 class World:
     """What the service stands on: disk, threads, who it is, addresses and load of the machine.
@@ -76,7 +81,7 @@ class World:
     Tests bring another.
     """
 
-    spool: Callable[[str, Any], ISpool] = SqliteSpool
+    spool: Callable[[str, Any], ISpool] = _spool
     greylist: Callable[[str, Bounds, IJournal, Any], IGreylistStore] = GreylistStore
     in_thread: Callable[..., Deferred[Any]] = deferToThreadPool
     addresses: Callable[[Callable[[], float]], Callable[[], frozenset[str]]] = MachineAddresses

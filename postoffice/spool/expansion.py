@@ -61,7 +61,7 @@ def expand(store: Store, claim: Claim, replacements: Sequence[Replacement], stan
     """What `ISpool.expand` promises. Errors: `StaleClaim`, `SpoolFailed`."""
     letter = claim.recipients[0].key >> PLACES
     for replacement in replacements:
-        store.execute(sql.SERVED[1], (replacement.key, claim.token))
+        store.execute(sql.SETTLED, (replacement.key, claim.token))
         if store.changes() != 1:
             raise StaleClaim(f"{claim.letter.id}: the claim is not current any more")
     for (held,) in store.execute("SELECT held FROM letter WHERE key = ?", (letter,)):
@@ -80,7 +80,7 @@ def expand(store: Store, claim: Claim, replacements: Sequence[Replacement], stan
         ]
         store.rows(sql.EXPANDED, rows)
         store.rows(sql.COPY, [(letter, name) for name in copies.known])
-        store.drop_empty((letter,))
+        store.drop_empty(letter)
         return copies.claim(now)
     raise StaleClaim(f"{claim.letter.id}: the letter is gone")
 

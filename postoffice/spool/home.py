@@ -24,6 +24,9 @@ from postoffice.spool import schema
 PAUSE = 0.1
 """Seconds between two tries to lock a node's name."""
 
+PLENTY = 20
+"""What is free is so many times what the write-ahead log needs, or it is left to grow by itself."""
+
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -214,6 +217,26 @@ class Home:
             if data is None or zlib.crc32(data) != checksum:
                 return f"the content of letter {letter_id} is not as it was stored"
         return None
+
+    def lengthen_log(self, size: int) -> None:
+        """Make the write-ahead log at least so long, where there is plenty of room; for who may write to it.
+
+        SQLite takes no notice of what lies behind the last commit.
+        """
+        descriptor = os.open(self.database + "-wal", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            before, there = os.fstat(descriptor).st_size, os.fstatvfs(descriptor)
+            if there.f_bavail * there.f_frsize < PLENTY * (size - before):
+                return
+            # By blocks, as it will be overwritten: what was written in one piece the kernel keeps in one.
+            for at in range(before, size, schema.PAGE):
+                os.pwrite(descriptor, bytes(schema.PAGE), at)
+            os.fdatasync(descriptor)
+        except OSError:
+            # Commits do without.
+            pass
+        finally:
+            os.close(descriptor)
 
     def sweep(self, named: Iterable[str]) -> None:
         """Remove content files of this node that no letter names: drafts that a crash left behind."""

@@ -7,22 +7,42 @@ million, and the spool refuses it then. Security checklist D6.
 
 from __future__ import annotations
 
-import random as _random
+import os
 from typing import Final, Protocol
 
 ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 _PAIRS: Final = [first + second for first in ALPHABET for second in ALPHABET]
 _COUNT: Final = len(_PAIRS)
+_PIECE: Final = 12
 
 
 class Random(Protocol):
-    """What is needed of `random.Random`."""
+    """What is needed of `random.Random`, for at most 96 bits."""
 
     def getrandbits(self, bits: int, /) -> int:
         """A whole number of at most this many random bits."""
 
 
-SYSTEM: Final[Random] = _random.SystemRandom()
+class _Reserve:
+    """Random bits of the operating system, fetched for many names at once; used from several threads.
+
+    Each call of the system lets go of the interpreter lock.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+
+    def getrandbits(self, bits: int, /) -> int:
+        try:
+            piece = self._pieces.pop()
+        except IndexError:
+            fresh = os.urandom(_PIECE * 256)
+            self._pieces += [fresh[at : at + _PIECE] for at in range(_PIECE, len(fresh), _PIECE)]
+            piece = fresh[:_PIECE]
+        return int.from_bytes(piece, "big") >> (8 * _PIECE - bits)
+
+
+SYSTEM: Final[Random] = _Reserve()
 
 
 def queue_id(random: Random) -> str:

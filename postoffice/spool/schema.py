@@ -40,6 +40,8 @@ PAGE = 4096
 PLACES = 20
 ATTEMPTS = 50
 OLDEST_SQLITE = 3051003
+BUSY = 10_000
+"""Milliseconds to wait for another process that writes (a tool, another node)."""
 
 _COPY = """
 CREATE TABLE copy (
@@ -118,7 +120,7 @@ def upgrade(path: str) -> None:
     """Bring a sound database up to the tables of this program, all or nothing. Errors: `apsw.Error`."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
     try:
-        connection.set_busy_timeout(10_000)
+        connection.set_busy_timeout(BUSY)
         connection.execute("PRAGMA synchronous = FULL").close()
         if connection.pragma("user_version") != TABLES:
             # Looked at again behind the lock, so that two nodes that start together do it once.

@@ -107,7 +107,10 @@ class Draft:
 
 @implementer(ISpool)
 class SqliteSpool:
-    """The spool in `directory`, for the node `node`, whose claims last `lease` seconds unless renewed."""
+    """The spool in `directory`, for the node `node`, whose claims last `lease` seconds unless renewed.
+
+    `open` waits `patience` seconds for others, and gives the write-ahead log so many octets of `room`.
+    """
 
     def __init__(
         self,
@@ -118,9 +121,11 @@ class SqliteSpool:
         random: names.Random = names.SYSTEM,
         cutoff: int = CUTOFF,
         patience: float = PATIENCE,
+        room: int = 0,
     ) -> None:
         self.cutoff = cutoff
         self._patience = patience
+        self._room = room
         self._random = random
         self._reactor = reactor
         self._home = Home(directory, node)
@@ -157,7 +162,7 @@ class SqliteSpool:
         def prepare() -> None:
             enter()
             try:
-                writer.open()
+                writer.open(self._room)
             except BaseException:
                 self._home.leave()
                 raise
@@ -195,6 +200,7 @@ class SqliteSpool:
             return
         self._readable = False
         if writer is not None:
+            writer.flush()
             await self._workers.call(writer.stop)
         await self._workers.call(self._reader.close)
         self._workers.stop()

@@ -1,6 +1,7 @@
 """The statements of the transactions, as constant texts so that SQLite prepares each once.
 
-Statements that many letters need come in three lengths, for 32, 8 and 1 rows; `portions` cuts rows to fit.
+Statements that many letters need come in several lengths, for 1 to 16 and for 32 rows; `portions` cuts rows
+to fit.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any, TypeVar
 from postoffice.mail.address import Address
 from postoffice.mail.destination import read_fixed
 from postoffice.mail.envelope import Letter, Recipient
-from postoffice.spool.schema import PLACES, RECORD
+from postoffice.spool import shortcuts
+from postoffice.spool.schema import RECORD
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-STEPS = (32, 8, 1)
+STEPS = (32, *range(16, 0, -1))
 
 LETTER_FIELDS = "id, sender_local, sender_domain, body, size, received, client, smtputf8, ret, envid, folder"
 LETTER_WIDTH = LETTER_FIELDS.count(",") + 1
@@ -25,7 +27,7 @@ RECIPIENT_FIELDS = "key, local, domain, due, attempts, last, notify, orcpt, fixe
 
 
 def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
-    """A statement in its three lengths, by the number of rows."""
+    """A statement in its lengths, by the number of rows."""
     return {count: head + ", ".join([row] * count) + tail for count in STEPS}
 
 
@@ -34,21 +36,10 @@ CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
 RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, '', '')")
 EXPANDED = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, ?, ?)")
 COPY = texts("INSERT OR IGNORE INTO copy VALUES ", f"(?, {RECORD}, ?)")
-SERVED = {
-    count: "DELETE FROM recipient WHERE key IN (KEYS) AND token IN (KEYS)".replace(
-        "KEYS", ", ".join("?" * count)
-    )
-    for count in STEPS
-}
-EMPTY = texts(
-    "DELETE FROM letter WHERE key IN (",
-    "?",
-    f") AND NOT EXISTS (SELECT 1 FROM recipient WHERE recipient.key"
-    f" BETWEEN letter.key << {PLACES} AND ((letter.key + 1) << {PLACES}) - 1) RETURNING key, file",
-)
-NO_CONTENT = texts("DELETE FROM content WHERE key IN (", "?", ")")
-NO_ATTEMPT = texts("DELETE FROM attempt WHERE letter IN (", "?", ")")
-NO_COPY = texts("DELETE FROM copy WHERE letter IN (", "?", ")")
+STORED = texts("INSERT INTO stored VALUES ", f"({', '.join('?' * len(shortcuts.STORED))})")
+SERVED = texts("INSERT INTO served VALUES ", "(?, ?)")
+SETTLED = "DELETE FROM recipient WHERE key = ? AND token = ?"
+EMPTY = f"DELETE FROM letter WHERE key = ? AND {shortcuts.NOBODY_LEFT}"
 POSTPONE = (
     "UPDATE recipient SET due = ?1, ready = ?1, attempts = attempts + ?2, last = coalesce(?3, last),"
     " node = NULL, token = NULL WHERE key = ?4 AND token = ?5 RETURNING local, domain"

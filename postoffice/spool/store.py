@@ -1,14 +1,12 @@
 """What is done to the tables within one transaction. Called by the writer thread only.
 
 `apply` takes everything that was handed in together. What most letters need (to be inserted, to be
-forgotten when their one recipient was served) is done for many letters with one statement: each
-call into SQLite lets go of the interpreter lock, and getting it back while the reactor works costs
-more than the row. Statement texts are constant, so that they are prepared once.
+forgotten when their one recipient was served) is done for many letters with one statement
+(`postoffice.spool.shortcuts`). Statement texts are constant, so that they are prepared once.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,9 +16,9 @@ from attrs import frozen
 from postoffice.interfaces import IContent, SpoolFailed, StaleClaim
 from postoffice.mail.envelope import Claim, Recipient, ReportRequest, Settlement
 from postoffice.mail.outcome import Postponed
-from postoffice.spool import names
+from postoffice.spool import names, shortcuts
 from postoffice.spool import statements as sql
-from postoffice.spool.content import FileContent, HeldContent
+from postoffice.spool.content import FileContent, HeldContent, checksum
 from postoffice.spool.schema import ATTEMPTS, PLACES, RECORD, span
 from postoffice.spool.statements import Row
 from postoffice.spool.work import Call, Insert, Settle, Work
@@ -55,6 +53,12 @@ class Store:
         self.unused: list[str] = []
         self._place = place
         self._last_key = 0
+        # Whether other nodes are known to insert letters, too.
+        self._shared = False
+        shortcuts.prepare(connection, self._unused)
+
+    def _unused(self, file: str) -> None:
+        self.unused.append(file)
 
     def apply(self, group: Iterable[Work]) -> None:
         """Do everything in a group; whatever is raised, the caller undoes all of it."""
@@ -71,12 +75,20 @@ class Store:
         if inserts:
             self.insert(inserts)
         if served:
-            self._forget_served(served)
+            self.rows(sql.SERVED, [(work.claim.recipients[0].key, work.claim.token) for work in served])
         for other in others:
             other.value = self._do(other)
 
+    @staticmethod
+    def is_one_statement(group: Sequence[Work]) -> bool:
+        """Whether a group is done by one statement, which is a transaction by itself."""
+        kind = type(group[0])
+        return len(group) in sql.STORED and all(type(work) is kind and work.plain() for work in group)
+
     def apply_apart(self, group: Iterable[Work]) -> None:
         """Do everything in a group, each for itself: what fails is undone alone and keeps its error."""
+        # It may have failed because another node took the key of a letter.
+        self._shared = True
         for work in group:
             self.execute("SAVEPOINT work")
             unused = len(self.unused)
@@ -115,91 +127,92 @@ class Store:
     def insert(self, works: Sequence[Insert]) -> None:
         """Store letters, claimed where that was asked; sets what the works are answered with."""
         now = self.seconds()
-        until = now + self.lease
-        # The highest key is asked for each time because other nodes insert too; one that was given
-        # since the start is not given again, so that nobody confuses two letters of this run.
-        ((highest,),) = self.execute("SELECT max(key) FROM letter")
-        key = max(self._last_key, highest or 0)
+        first = self._next_key()
         letters: list[Row] = []
         contents: list[Row] = []
         recipients: list[Row] = []
-        for work in works:
-            key += 1
-            new, held = work.new, bool(work.new.held_for)
-            if not 0 < len(new.recipients) < 1 << PLACES:
-                raise SpoolFailed(f"a letter cannot have {len(new.recipients)} recipients")
-            letter_id = new.id or names.queue_id(self._place.random)
-            local, domain = (None, None) if new.sender is None else (new.sender.local, new.sender.domain)
-            work.stored = key, letter_id
-            letters.append(
-                (
-                    key,
-                    letter_id,
-                    local,
-                    domain,
-                    new.body,
-                    work.size,
-                    new.received,
-                    new.client,
-                    held,
-                    work.file,
-                    new.smtputf8,
-                    new.ret,
-                    new.envid,
-                    new.folder,
-                    new.held_for,
-                )
-            )
-            if work.data is not None:
-                contents.append((key, zlib.crc32(work.data), work.data))
-            token = names.token(self._place.random) if work.claim and not held else None
-            taken = []
-            place = key << PLACES
-            requests = new.requests
-            for address, due in new.recipients:
-                request = (requests and requests.get(address)) or _NO_REQUEST
-                begin = place, address.local, address.domain, due
-                asked = request.notify, request.orcpt
-                if token is not None and due <= now:
-                    recipients.append((*begin, False, until, self.node, token, *asked))
-                    taken.append(Recipient(place, address, due, 0, "", *asked))
-                else:
-                    recipients.append((*begin, held, due, None, None, *asked))
-                place += 1
-            work.value = None
-            if token is not None and taken:
-                claim = Claim(new.stored(letter_id, work.size), tuple(taken), token)
-                work.value = (claim, self._content(work.file, work.size, work.data))
-        self._last_key = key
+        stored: list[Row] = []
+        for key, work in enumerate(works, first):
+            letter, content, places = self._rows(work, key, now)
+            if work.plain():
+                stored.append((key, *letter, *content, *places[0]))
+            else:
+                letters.append((key, *letter))
+                if work.data is not None:
+                    contents.append((key, *content))
+                recipients += places
+        self._last_key = first + len(works) - 1
+        self.rows(sql.STORED, stored)
         self.rows(sql.LETTER, letters)
         self.rows(sql.CONTENT, contents)
         self.rows(sql.RECIPIENT, recipients)
+
+    def _next_key(self) -> int:
+        """A key for a letter, and any above it.
+
+        None that was given since the start is given again, lest somebody confuse two letters of this run.
+        """
+        if self._shared or not self._last_key:
+            ((highest,),) = self.execute("SELECT max(key) FROM letter")
+            self._last_key = max(self._last_key, highest or 0)
+        return self._last_key + 1
+
+    def _rows(self, work: Insert, key: int, now: float) -> tuple[Row, Row, list[Row]]:
+        """The rows of a letter (without its key), its content (likewise) and its recipients.
+
+        Sets what the work is answered with. Errors: `SpoolFailed`.
+        """
+        new, held = work.new, bool(work.new.held_for)
+        if not 0 < len(new.recipients) < 1 << PLACES:
+            raise SpoolFailed(f"a letter cannot have {len(new.recipients)} recipients")
+        letter_id = new.id or names.queue_id(self._place.random)
+        local, domain = (None, None) if new.sender is None else (new.sender.local, new.sender.domain)
+        work.stored = key, letter_id
+        letter = (
+            letter_id,
+            local,
+            domain,
+            new.body,
+            work.size,
+            new.received,
+            new.client,
+            held,
+            work.file,
+            new.smtputf8,
+            new.ret,
+            new.envid,
+            new.folder,
+            new.held_for,
+        )
+        content = () if work.data is None else (checksum(work.data), work.data)
+        token = names.token(self._place.random) if work.claim and not held else None
+        rows: list[Row] = []
+        taken = []
+        until = now + self.lease
+        requests = new.requests
+        for place, (address, due) in enumerate(new.recipients, key << PLACES):
+            request = (requests and requests.get(address)) or _NO_REQUEST
+            begin = place, address.local, address.domain, due
+            asked = request.notify, request.orcpt
+            if token is not None and due <= now:
+                rows.append((*begin, False, until, self.node, token, *asked))
+                taken.append(Recipient(place, address, due, 0, "", *asked))
+            else:
+                rows.append((*begin, held, due, None, None, *asked))
+        work.value = None
+        if token is not None and taken:
+            claim = Claim(new.stored(letter_id, work.size), tuple(taken), token)
+            work.value = (claim, self._content(work.file, work.size, work.data))
+        return letter, content, rows
 
     def _content(self, file: str | None, size: int, data: bytes | None) -> IContent:
         if file is not None:
             return self._place.file(file, size)
         return HeldContent(data or b"")
 
-    def _forget_served(self, works: Sequence[Settle]) -> None:
-        """Delete the one recipient of each claim, and the letters that have none left."""
-        for count, portion in sql.portions(works):
-            keys = [work.settlements[0].key for work in portion]
-            self.execute(sql.SERVED[count], keys + [work.claim.token for work in portion])
-            if self.changes() != count:
-                raise StaleClaim(f"{portion[0].claim.letter.id}: the claim is not current any more")
-        self.drop_empty([work.settlements[0].key >> PLACES for work in works])
-
-    def drop_empty(self, letters: Sequence[int]) -> None:
-        """Delete those of the letters (by key) that have no recipient left."""
-        gone: list[int] = []
-        for count, portion in sql.portions(letters):
-            for key, file in self.execute(sql.EMPTY[count], portion):
-                gone.append(key)
-                if file is not None:
-                    self.unused.append(file)
-        for texts in (sql.NO_CONTENT, sql.NO_ATTEMPT, sql.NO_COPY):
-            for count, portion in sql.portions(gone):
-                self.execute(texts[count], portion)
+    def drop_empty(self, letter: int) -> None:
+        """Delete a letter (by key) if it has no recipient left."""
+        self.execute(sql.EMPTY, (letter,))
 
     def settle(self, work: Settle) -> None:
         """Record outcomes, and store the bounce. Errors: `StaleClaim`."""
@@ -212,12 +225,12 @@ class Store:
             new, data = work.bounce
             self.insert((Insert(work.deferred, new, False, data),))
         if claim.recipients:
-            self.drop_empty((claim.recipients[0].key >> PLACES,))
+            self.drop_empty(claim.recipients[0].key >> PLACES)
 
     def _settled(self, claim: Claim, settlement: Settlement) -> bool:
         key = settlement.key
         if not isinstance(settlement.outcome, Postponed):
-            self.execute(sql.SERVED[1], (key, claim.token))
+            self.execute(sql.SETTLED, (key, claim.token))
             return self.changes() == 1
         reply = str(settlement.outcome.reply) if settlement.attempted else None
         found = self.execute(
@@ -317,7 +330,7 @@ class Store:
         if key is None:
             return False
         self.execute("DELETE FROM recipient WHERE key BETWEEN ? AND ?", span(key))
-        self.drop_empty((key,))
+        self.drop_empty(key)
         return True
 
     def take_back(self, letters: Iterable[tuple[int, str]]) -> None:

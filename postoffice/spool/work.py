@@ -42,6 +42,10 @@ class Call(_Work):
         super().__init__(deferred)
         self.function = function
 
+    def plain(self) -> bool:
+        """No."""
+        return False
+
 
 class Insert(_Work):
     """A letter to be stored: its content, or the name of the synced file that holds it.
@@ -65,6 +69,10 @@ class Insert(_Work):
             self.size = len(content)
         else:
             self.file, self.size = content
+
+    def plain(self) -> bool:
+        """Whether it has one recipient, and its content is a row."""
+        return self.file is None and len(self.new.recipients) == 1
 
 
 class Settle(_Work):

@@ -29,6 +29,9 @@ class Clockwork(Protocol):
     def seconds(self) -> float:
         """The time in epoch seconds; also called from threads."""
 
+    def callLater(self, delay: float, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a function after so many seconds."""
+
     def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function in the reactor."""
 

@@ -7,8 +7,6 @@ whole group, and only after COMMIT returned, which with `synchronous=FULL` is af
 An error of SQLite or the disk fails the whole group: nothing of it is acknowledged, the connection
 is closed, and the database is checked and opened again before the next group. If a COMMIT failed
 half-way the letters of its group are taken back then, so that a refused letter does not turn up.
-
-Checkpoints run here between groups, so that they never meet a commit.
 """
 
 from __future__ import annotations
@@ -25,23 +23,18 @@ from postoffice.spool import schema
 from postoffice.spool.content import trouble
 from postoffice.spool.home import Home, sync_directory
 from postoffice.spool.store import Place, Store
+from postoffice.spool.wal import WriteAheadLog
 from postoffice.spool.work import Insert, Work
 from postoffice.spool.workers import Clockwork
 
 GROUP = 256
-"""Most things done by one transaction: bounds how long the last one waits for the first."""
-
-WAL_PAGES = 2000
-"""Pages in the write-ahead log that call for a checkpoint."""
+"""Things in a transaction from which on it takes no more: bounds how long the last waits for the first."""
 
 IDLE = 1.0
-"""Seconds without work after which the write-ahead log is emptied."""
+"""Seconds without work after which the write-ahead log is copied and begun anew."""
 
 CACHE = 4 * 1024
 """KiB of database pages kept in memory."""
-
-BUSY = 10_000
-"""Milliseconds to wait for another process that writes (a tool, another node)."""
 
 
 class Writer:
@@ -54,21 +47,24 @@ class Writer:
         self._home = home
         self._place = place
         self._discard = discard
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Work] | None] = SimpleQueue()
+        self._kept: list[Work] = []
         self._thread: threading.Thread | None = None
         self._connection: apsw.Connection | None = None
         self._store: Store | None = None
         self._node = 0
-        self._log = 0
-        self._checked = 0
+        self._log = WriteAheadLog(home)
         self._taken_back: list[Insert] = []
         self._damage: str | None = None
 
-    def open(self) -> None:
-        """Open the database and recover; called in a thread, before `start`. Errors: `SpoolFailed`."""
+    def open(self, room: int) -> None:
+        """Open the database and recover; called in a thread, before `start`. Errors: `SpoolFailed`.
+
+        The write-ahead log gets so many octets of room.
+        """
         try:
             self._connect()
-            self._recover()
+            self._recover(room)
         except (apsw.Error, OSError) as error:
             meaning = self._meaning(error)
             self._disconnect()
@@ -80,11 +76,19 @@ class Writer:
         self._thread.start()
 
     def put(self, work: Work) -> None:
-        """Hand something in; in the reactor."""
-        self._queue.put(work)
+        """Hand something in; in the reactor. What comes in one turn of the reactor goes together."""
+        if not self._kept:
+            self._reactor.callLater(0, self.flush)
+        self._kept.append(work)
+
+    def flush(self) -> None:
+        """Begin with what was handed in; in the reactor."""
+        kept, self._kept = self._kept, []
+        if kept:
+            self._queue.put(kept)
 
     def stop(self) -> None:
-        """Finish what was handed in, close the database and end the thread; waits for it."""
+        """Finish what was flushed, close the database and end the thread; waits for it."""
         self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
@@ -95,23 +99,21 @@ class Writer:
         ending = False
         while not ending:
             try:
-                first = self._queue.get(timeout=IDLE if self._log else None)
+                first = self._queue.get(timeout=IDLE if self._log.used else None)
             except Empty:
-                self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                if self._connection is not None:
+                    self._log.begin_anew(self._connection)
                 continue
-            group: list[Work] = []
             ending = first is None
-            if first is not None:
-                group.append(first)
+            group = first or []
             while not self._queue.empty() and len(group) < GROUP and not ending:
-                work = self._queue.get()
-                if work is None:
-                    ending = True
-                else:
-                    group.append(work)
+                more = self._queue.get()
+                ending = more is None
+                group += more or []
             if group:
                 self._do(group)
-        self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        if self._connection is not None:
+            self._log.empty(self._connection)
         self._disconnect()
 
     def _do(self, group: list[Work]) -> None:
@@ -129,22 +131,27 @@ class Writer:
         self._reactor.callFromThread(_answer, group)
         if unused:
             self._discard(unused)
-        if self._log - self._checked > WAL_PAGES:
-            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if self._connection is not None:
+            self._log.keep_short(self._connection)
 
     def _commit(self, store: Store, group: list[Work]) -> None:
-        store.execute("BEGIN IMMEDIATE")
+        several = not store.is_one_statement(group)
+        if several:
+            store.execute("BEGIN IMMEDIATE")
         try:
             store.apply(group)
         except Exception as error:
             if isinstance(error, apsw.Error) and not isinstance(error, apsw.ConstraintError):
                 raise
             # One of them cannot be done: find out which, and do the others.
-            store.execute("ROLLBACK")
+            if several:
+                store.execute("ROLLBACK")
             store.unused = []
+            several = True
             store.execute("BEGIN IMMEDIATE")
             store.apply_apart(group)
-        store.execute("COMMIT")
+        if several:
+            store.execute("COMMIT")
 
     def _failed(self, group: list[Work], error: Exception) -> None:
         """Acknowledge nothing of a group, and have its letters taken back."""
@@ -194,21 +201,20 @@ class Writer:
 
     def _connect(self) -> apsw.Connection:
         self._connection = connection = apsw.Connection(
-            self._home.database, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=64
+            self._home.database, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=128
         )
-        connection.set_busy_timeout(BUSY)
+        connection.set_busy_timeout(schema.BUSY)
         connection.pragma("synchronous", "FULL")
         connection.pragma("mmap_size", 0)
         connection.pragma("cache_size", -CACHE)
         connection.pragma("temp_store", "MEMORY")
-        connection.pragma("journal_size_limit", 4 * WAL_PAGES * schema.PAGE)
-        connection.set_wal_hook(self._grown)
+        self._log.watch(connection)
         self._store = Store(connection, self._place, self._node)
         return connection
 
     def _disconnect(self) -> None:
+        self._log.forget()
         connection, self._connection, self._store = self._connection, None, None
-        self._log = self._checked = 0
         if connection is not None:
             try:
                 connection.close(True)
@@ -216,11 +222,12 @@ class Writer:
                 # It is forgotten anyway; what it did not say before it cannot acknowledge now.
                 pass
 
-    def _recover(self) -> None:
+    def _recover(self, room: int) -> None:
         """Begin a new incarnation of this node: its old claims are void, its old drafts are removed."""
         assert self._store is not None
         execute = self._store.execute
         execute("BEGIN IMMEDIATE")
+        self._home.lengthen_log(room)
         ((self._node,),) = execute(
             f"INSERT INTO node (version, name, incarnation) VALUES ({schema.RECORD}, ?, 1)"
             " ON CONFLICT (name) DO UPDATE SET incarnation = incarnation + 1 RETURNING key",
@@ -230,29 +237,6 @@ class Writer:
         execute("COMMIT")
         self._home.sweep(row[0] for row in execute("SELECT file FROM letter WHERE file IS NOT NULL"))
         self._store.node = self._node
-
-    def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        """SQLite says after a commit how long the write-ahead log is."""
-        if pages < self._log:
-            self._checked = 0
-        self._log = pages
-        return apsw.SQLITE_OK
-
-    def _checkpoint(self, mode: int) -> None:
-        """Copy the write-ahead log into the database; what fails is tried again later."""
-        log, self._checked = self._log, self._log
-        if mode == apsw.SQLITE_CHECKPOINT_TRUNCATE:
-            self._log = self._checked = 0
-        if self._connection is None or not log:
-            return
-        try:
-            # Commits may be waiting, so a checkpoint waits for nobody's reading.
-            self._connection.set_busy_timeout(0)
-            self._connection.wal_checkpoint(mode=mode)
-        except apsw.Error:
-            # Nothing is lost, it is all in the log. A commit will meet the same trouble and report it.
-            pass
-        self._connection.set_busy_timeout(BUSY)
 
 
 def _answer(group: list[Work]) -> None:

@@ -29,6 +29,9 @@ class Threads:
     def __init__(self, clock: Clock) -> None:
         self.seconds = clock.seconds
 
+    def callLater(self, delay: float, function: Any, *args: Any) -> None:
+        reactor.callLater(delay, function, *args)
+
     def callFromThread(self, function: Any, *args: Any) -> None:
         reactor.callFromThread(function, *args)
 

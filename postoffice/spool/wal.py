@@ -1,0 +1,112 @@
+"""The write-ahead log of the embedded spool: its room, and when it is copied into the database.
+
+Used by the writer thread. A log that has become long is copied by a thread of its own while commits go
+on, and what they added meanwhile is copied by the writer between two groups, so that the log is whole in the
+database for a moment and SQLite begins it anew; under a load that does not end it would else grow for ever.
+It keeps its length on the disk: a commit that overwrites blocks is synced in a third of the time of
+one that makes the file longer, where the file system has a journal.
+
+Several connections that write and checkpoint at a time need the SQLite that `schema.too_old` asks for.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+import apsw
+
+from postoffice.spool.home import Home
+from postoffice.spool.schema import BUSY, PAGE
+
+PAGES = 8000
+"""Pages in the log that call for a checkpoint. Letters that are gone by then never reach the database."""
+
+ROOM = (PAGES + 400) * (PAGE + 24)
+"""Octets that the log of a service has from the start: of so many pages, each with its header."""
+
+KEPT = 2 * ROOM
+"""Octets above which it is shortened when it begins anew."""
+
+
+class WriteAheadLog:
+    """The log of the database in `home`, seen from one connection at a time."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._pages = 0
+        self._copied = 0
+        self._copier: threading.Thread | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether anything was written since it was last begun anew."""
+        return self._pages > 0
+
+    def watch(self, connection: apsw.Connection) -> None:
+        """From now on `connection` is the one that writes."""
+        connection.pragma("journal_size_limit", KEPT)
+        connection.set_wal_hook(self._grown)
+
+    def forget(self) -> None:
+        """The connection is about to be closed."""
+        self._join()
+        self._pages = self._copied = 0
+
+    def keep_short(self, connection: apsw.Connection) -> None:
+        """Between two commits: have it copied if it is long."""
+        if self._copier is None:
+            if self._pages - self._copied > PAGES:
+                self._copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
+                self._copier.start()
+        elif not self._copier.is_alive():
+            self._copier = None
+            self._copied = self._pages
+            _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def begin_anew(self, connection: apsw.Connection) -> None:
+        """Copy all of it; the next commit begins at its start. For when there is nothing else to do."""
+        if self.used:
+            self.forget()
+            _checkpoint(connection, apsw.SQLITE_CHECKPOINT_RESTART)
+
+    def empty(self, connection: apsw.Connection) -> None:
+        """Copy all of it, and leave an empty file."""
+        self.forget()
+        _checkpoint(connection, apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _grown(self, connection: apsw.Connection, name: str, pages: int) -> int:
+        """SQLite says after a commit how long it is."""
+        if pages < self._pages:
+            self._copied = 0
+        self._pages = pages
+        return apsw.SQLITE_OK
+
+    def _copy(self) -> None:
+        """Copy what is in it by now; in the copier."""
+        try:
+            with closing(
+                apsw.Connection(self._home.database, flags=apsw.SQLITE_OPEN_READWRITE)
+            ) as connection:
+                connection.pragma("synchronous", "FULL")
+                _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error:
+            # The writer meets the same trouble, and reports it.
+            pass
+
+    def _join(self) -> None:
+        copier, self._copier = self._copier, None
+        if copier is not None:
+            copier.join()
+
+
+def _checkpoint(connection: apsw.Connection, mode: int) -> None:
+    """Copy the log into the database; what fails is tried again later."""
+    try:
+        # Commits may be waiting, so a checkpoint waits for nobody's reading.
+        connection.set_busy_timeout(0)
+        connection.wal_checkpoint(mode=mode)
+    except apsw.Error:
+        # Nothing is lost, it is all in the log. A commit will meet the same trouble and report it.
+        pass
+    connection.set_busy_timeout(BUSY)

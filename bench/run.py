@@ -144,9 +144,14 @@ def measure(cell: Cell, name: str, directory: Path, python: str, seconds: float)
                 stack.enter_context(contestants.Idle(directory / f"filter{number}", python))
                 for number in range(2 if cell.mode == "filter" else 0)
             ]
-            port = None if sink is None else sink.port
-            server = contestants.make(name, directory / name, python, port, filters=filters)
-            stack.enter_context(server)
+            server: peers.Peer
+            if sink is not None and name == "bare":
+                # It relays nothing; what client and sink manage with nobody between them is the ceiling.
+                server = sink
+            else:
+                port = None if sink is None else sink.port
+                server = contestants.make(name, directory / name, python, port, filters=filters)
+                stack.enter_context(server)
             sample = Load(cell, server, sink).measure(seconds)
         # It is stopped now, and its directory still there.
         stall = _STALL.search(server.log()) if name == "us" else None
@@ -179,8 +184,8 @@ def whole(options: argparse.Namespace, directory: Path) -> list[dict[str, object
         samples: dict[str, list[Sample]] = {}
         for _ in range(options.rounds):
             for name in options.only:
-                # The bare protocol stores nothing, so nothing of it could come out, and asks nobody.
-                if name == "bare" and cell.mode != "accept":
+                # The bare protocol asks nobody.
+                if name == "bare" and cell.mode == "filter":
                     continue
                 try:
                     sample = measure(cell, name, directory, options.python, options.seconds)

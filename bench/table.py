@@ -31,7 +31,7 @@ def summary(runs: Sequence[Measured]) -> dict[str, Any]:
 
 def complete(record: dict[str, Any], names: Sequence[str], rounds: int) -> bool:
     """Has every server that takes part in this cell all its rounds?"""
-    expected = [name for name in names if name != "bare" or record["mode"] == "accept"]
+    expected = [name for name in names if name != "bare" or record["mode"] != "filter"]
     return all(len(record["servers"].get(name, {"rates": ()})["rates"]) == rounds for name in expected)
 
 

@@ -42,13 +42,19 @@ class Headers:
 
     def count(self, name: bytes) -> int:
         """How many fields of that name (any case) there are."""
-        return len(re.findall(rb"^" + re.escape(name) + rb"[ \t]*+:", self.block, re.M | re.I))
+        return len(_field(name).findall(self.block))
 
     def values(self, name: bytes) -> list[bytes]:
         """The unfolded values of every field of that name (any case), in order."""
         value = rb"[ \t]*+:([^\n]*+\n(?>(?:[ \t][^\n]*+\n)*))"
         field = re.compile(rb"^" + re.escape(name) + value, re.M | re.I)
         return [_FOLD.sub(b" ", found.rstrip(b"\r\n")).strip() for found in field.findall(self.block)]
+
+
+@lru_cache(maxsize=32)
+def _field(name: bytes) -> re.Pattern[bytes]:
+    """What a field of that name (any case) begins with."""
+    return re.compile(rb"^" + re.escape(name) + rb"[ \t]*+:", re.M | re.I)
 
 
 def read_headers(content: bytes, *, final: bool) -> Headers | None:

@@ -31,7 +31,7 @@ ROOM = 512 * 1024
 BATCH = 256 * 1024
 """What is written at a time."""
 
-_UNLOCKED = 4096
+_STEP = 4096
 
 _MOST_PARTS = 1024
 """What the kernel takes with one call (IOV_MAX)."""
@@ -41,8 +41,8 @@ def checksum(data: bytes) -> int:
     """The CRC-32 of content in a row."""
     view, value = memoryview(data), 0
     # For more at a time zlib lets go of the interpreter lock, and waits for it longer than it takes to count.
-    for at in range(0, len(data), _UNLOCKED):
-        value = zlib.crc32(view[at : at + _UNLOCKED], value)
+    for at in range(0, len(data), _STEP):
+        value = zlib.crc32(view[at : at + _STEP], value)
     return value
 
 

@@ -44,6 +44,18 @@ def _make_file(path: str) -> int:
     return descriptor
 
 
+def _fill(descriptor: int, before: int, size: int) -> None:
+    """Write zeros behind the end of a file, all of them or none."""
+    try:
+        # By blocks, as it will be overwritten: what was written in one piece the kernel keeps in one.
+        for at in range(before, size, schema.PAGE):
+            os.pwrite(descriptor, bytes(schema.PAGE), at)
+        os.fdatasync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, before)
+        raise
+
+
 def _locked(descriptor: int, how: int) -> bool:
     """Whether an open file could be locked."""
     try:
@@ -221,19 +233,19 @@ class Home:
     def lengthen_log(self, size: int) -> None:
         """Make the write-ahead log at least so long, where there is plenty of room; for who may write to it.
 
-        SQLite takes no notice of what lies behind the last commit.
+        SQLite takes no notice of what lies behind the last commit. Commits do without what cannot be had.
         """
-        descriptor = os.open(self.database + "-wal", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not size:
+            return
+        try:
+            descriptor = os.open(self.database + "-wal", os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
         try:
             before, there = os.fstat(descriptor).st_size, os.fstatvfs(descriptor)
-            if there.f_bavail * there.f_frsize < PLENTY * (size - before):
-                return
-            # By blocks, as it will be overwritten: what was written in one piece the kernel keeps in one.
-            for at in range(before, size, schema.PAGE):
-                os.pwrite(descriptor, bytes(schema.PAGE), at)
-            os.fdatasync(descriptor)
+            if there.f_bavail * there.f_frsize >= PLENTY * (size - before):
+                _fill(descriptor, before, size)
         except OSError:
-            # Commits do without.
             pass
         finally:
             os.close(descriptor)

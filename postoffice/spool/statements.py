@@ -1,13 +1,13 @@
 """The statements of the transactions, as constant texts so that SQLite prepares each once.
 
-Statements that many letters need come in several lengths, for 1 to 16 and for 32 rows; `portions` cuts rows
-to fit.
+Statements that many letters need come in several lengths, for 1 to 8, 16 and 32 rows; `portions` cuts rows
+to fit. A statement that was prepared keeps what it was last carried out with, so there are no more of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from postoffice.mail.address import Address
@@ -19,20 +19,20 @@ from postoffice.spool.schema import RECORD
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-STEPS = (32, *range(16, 0, -1))
+STEPS = (32, 16, *range(8, 0, -1))
 
 LETTER_FIELDS = "id, sender_local, sender_domain, body, size, received, client, smtputf8, ret, envid, folder"
 LETTER_WIDTH = LETTER_FIELDS.count(",") + 1
 RECIPIENT_FIELDS = "key, local, domain, due, attempts, last, notify, orcpt, fixed, path"
 
 
-def texts(head: str, row: str, tail: str = "") -> dict[int, str]:
-    """A statement in its lengths, by the number of rows."""
-    return {count: head + ", ".join([row] * count) + tail for count in STEPS}
+def texts(head: str, row: str, steps: Sequence[int] = STEPS) -> dict[int, str]:
+    """A statement in its lengths, by the number of rows, longest first."""
+    return {count: head + ", ".join([row] * count) for count in steps}
 
 
 LETTER = texts("INSERT INTO letter VALUES ", f"(?, {RECORD}, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
-CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)")
+CONTENT = texts("INSERT INTO content VALUES ", f"(?, {RECORD}, ?, ?)", steps=(1,))
 RECIPIENT = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, '', '')")
 EXPANDED = texts("INSERT INTO recipient VALUES ", f"(?, {RECORD}, ?, ?, ?, 0, '', ?, ?, ?, ?, ?, ?, ?, ?)")
 COPY = texts("INSERT OR IGNORE INTO copy VALUES ", f"(?, {RECORD}, ?)")
@@ -78,10 +78,10 @@ def read_way(text: str) -> tuple[Address, ...]:
     return tuple(Address(local, domain) for local, domain in json.loads(text)) if text else ()
 
 
-def portions(rows: Sequence[T]) -> Iterator[tuple[int, Sequence[T]]]:
-    """Cut rows into portions for which there are statements."""
+def portions(rows: Sequence[T], lengths: Iterable[int]) -> Iterator[tuple[int, Sequence[T]]]:
+    """Cut rows into portions for which there are statements of these lengths, longest first."""
     start, left = 0, len(rows)
-    for step in STEPS:
+    for step in lengths:
         while left >= step:
             yield step, rows[start : start + step]
             start += step

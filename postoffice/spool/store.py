@@ -53,7 +53,7 @@ class Store:
         self.unused: list[str] = []
         self._place = place
         self._last_key = 0
-        # Whether other nodes are known to insert letters, too.
+        # Whether other nodes may insert letters, too: a group failed, which they can be the reason of.
         self._shared = False
         shortcuts.prepare(connection, self._unused)
 
@@ -87,7 +87,6 @@ class Store:
 
     def apply_apart(self, group: Iterable[Work]) -> None:
         """Do everything in a group, each for itself: what fails is undone alone and keeps its error."""
-        # It may have failed because another node took the key of a letter.
         self._shared = True
         for work in group:
             self.execute("SAVEPOINT work")
@@ -121,7 +120,7 @@ class Store:
 
     def rows(self, texts: dict[int, str], rows: Sequence[Row]) -> None:
         """Carry out a statement for many rows."""
-        for count, portion in sql.portions(rows):
+        for count, portion in sql.portions(rows, texts):
             self.execute(texts[count], [value for row in portion for value in row])
 
     def insert(self, works: Sequence[Insert]) -> None:

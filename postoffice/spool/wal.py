@@ -23,7 +23,10 @@ PAGES = 8000
 """Pages in the log that call for a checkpoint. Letters that are gone by then never reach the database."""
 
 ROOM = (PAGES + 400) * (PAGE + 24)
-"""Octets that the log of a service has from the start: of so many pages, each with its header."""
+"""Octets that the log of a service has from the start: of so many pages, each with its header.
+
+After an error, or when another node on the same spool ends, it grows to that length by itself.
+"""
 
 KEPT = 2 * ROOM
 """Octets above which it is shortened when it begins anew."""
@@ -40,7 +43,7 @@ class WriteAheadLog:
 
     @property
     def used(self) -> bool:
-        """Whether anything was written since it was last begun anew."""
+        """Whether anything was committed since `forget` or `begin_anew`."""
         return self._pages > 0
 
     def watch(self, connection: apsw.Connection) -> None:
@@ -49,26 +52,33 @@ class WriteAheadLog:
         connection.set_wal_hook(self._grown)
 
     def forget(self) -> None:
-        """The connection is about to be closed."""
-        self._join()
+        """Wait until nobody copies it, and begin to count anew: the connection is about to be closed."""
+        copier, self._copier = self._copier, None
+        if copier is not None:
+            copier.join()
         self._pages = self._copied = 0
 
     def keep_short(self, connection: apsw.Connection) -> None:
         """Between two commits: have it copied if it is long."""
         if self._copier is None:
             if self._pages - self._copied > PAGES:
-                self._copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
-                self._copier.start()
+                copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
+                try:
+                    copier.start()
+                except RuntimeError:
+                    # There may be no more threads to be had.
+                    self._copy_rest(connection)
+                else:
+                    self._copier = copier
         elif not self._copier.is_alive():
             self._copier = None
-            self._copied = self._pages
-            _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._copy_rest(connection)
 
     def begin_anew(self, connection: apsw.Connection) -> None:
         """Copy all of it; the next commit begins at its start. For when there is nothing else to do."""
         if self.used:
             self.forget()
-            _checkpoint(connection, apsw.SQLITE_CHECKPOINT_RESTART)
+            _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def empty(self, connection: apsw.Connection) -> None:
         """Copy all of it, and leave an empty file."""
@@ -82,26 +92,27 @@ class WriteAheadLog:
         self._pages = pages
         return apsw.SQLITE_OK
 
+    def _copy_rest(self, connection: apsw.Connection) -> None:
+        """Copy what is in it, with no commit at the same time."""
+        self._copied = self._pages
+        _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+
     def _copy(self) -> None:
         """Copy what is in it by now; in the copier."""
+        database = self._home.database
         try:
-            with closing(
-                apsw.Connection(self._home.database, flags=apsw.SQLITE_OPEN_READWRITE)
-            ) as connection:
+            with closing(apsw.Connection(database, flags=apsw.SQLITE_OPEN_READWRITE)) as connection:
                 connection.pragma("synchronous", "FULL")
+                # A connection that has not looked into the database does not know that it has a log.
+                connection.pragma("schema_version")
                 _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
         except apsw.Error:
             # The writer meets the same trouble, and reports it.
             pass
 
-    def _join(self) -> None:
-        copier, self._copier = self._copier, None
-        if copier is not None:
-            copier.join()
-
 
 def _checkpoint(connection: apsw.Connection, mode: int) -> None:
-    """Copy the log into the database; what fails is tried again later."""
+    """Copy the log into the database; what fails is tried again after a later commit."""
     try:
         # Commits may be waiting, so a checkpoint waits for nobody's reading.
         connection.set_busy_timeout(0)

@@ -28,7 +28,8 @@ from postoffice.spool.work import Insert, Work
 from postoffice.spool.workers import Clockwork
 
 GROUP = 256
-"""Things in a transaction from which on it takes no more: bounds how long the last waits for the first."""
+"""Things in a transaction from which on it takes no more: bounds how long the last waits for the first, to
+twice as many."""
 
 IDLE = 1.0
 """Seconds without work after which the write-ahead log is copied and begun anew."""
@@ -84,8 +85,8 @@ class Writer:
     def flush(self) -> None:
         """Begin with what was handed in; in the reactor."""
         kept, self._kept = self._kept, []
-        if kept:
-            self._queue.put(kept)
+        for begin in range(0, len(kept), GROUP):
+            self._queue.put(kept[begin : begin + GROUP])
 
     def stop(self) -> None:
         """Finish what was flushed, close the database and end the thread; waits for it."""
@@ -204,6 +205,8 @@ class Writer:
             self._home.database, flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=128
         )
         connection.set_busy_timeout(schema.BUSY)
+        # A copy that somebody made of a spool may have lost its mode.
+        connection.pragma("journal_mode", "WAL")
         connection.pragma("synchronous", "FULL")
         connection.pragma("mmap_size", 0)
         connection.pragma("cache_size", -CACHE)

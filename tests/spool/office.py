@@ -23,6 +23,7 @@ from postoffice.mail.destination import Copy
 from postoffice.mail.envelope import Claim, Replacement, Settlement
 from postoffice.mail.outcome import Delivered
 from postoffice.mail.reply import Reply
+from postoffice.spool import wal
 from postoffice.spool.sqlite import SqliteSpool
 
 ANN, BOB, CAROL = (Address(name, "example.net") for name in ("ann", "bob", "carol"))
@@ -93,7 +94,9 @@ async def room_again(directory: str) -> None:
 
 async def main(reactor: Any, directory: str, run: str, count: str, sessions: str = "5") -> None:
     """Store letters."""
-    spool = SqliteSpool(directory, reactor, cutoff=CUTOFF)
+    # Its log has some room, and is copied every few letters.
+    wal.PAGES, wal.KEPT = 25, 400_000
+    spool = SqliteSpool(directory, reactor, cutoff=CUTOFF, room=300_000)
     await spool.open()
     say("open")
     numbers = iter(range(int(count)))

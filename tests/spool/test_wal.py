@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.task import deferLater
 
 from postoffice.interfaces import ISpool
 from postoffice.mail.envelope import Settlement
-from postoffice.spool import wal
+from postoffice.spool import wal, writer
 from postoffice.spool.sqlite import SqliteSpool
 from tests.contracts import ANN, BOB, DELIVERED, LEASE, SpoolHelpers, waiting
-from tests.spool.test_sqlite import Spools, Threads
+from tests.spool.test_sqlite import Spools, Threads, reactor
 
 ROOM = 1_000_000
 
@@ -23,6 +26,7 @@ class Log(Spools, SpoolHelpers):
     """A spool whose log has some room and is soon copied."""
 
     room = ROOM
+    timeout = 30
 
     def setUp(self) -> None:
         super().setUp()
@@ -35,9 +39,9 @@ class Log(Spools, SpoolHelpers):
     def log(self) -> Path:
         return Path(self.directory, "spool.db-wal")
 
-    async def some(self, spool: ISpool, count: int) -> None:
+    async def some(self, spool: ISpool, count: int, letter_id: str = "SOME") -> None:
         for number in range(count):
-            await self.put(spool, self.new(id=f"SOME{number}"), bytes(20_000))
+            await self.put(spool, self.new(id=f"{letter_id}{number}"), bytes(20_000))
 
     @waiting
     async def test_has_its_room_from_the_start(self) -> None:
@@ -64,14 +68,69 @@ class Log(Spools, SpoolHelpers):
         self.assertEqual(await self.ids(await self.opened()), ["SOME0", "SOME1", "SOME2"])
 
     @waiting
+    async def test_makes_its_room_behind_what_another_node_wrote(self) -> None:
+        self.patch(wal, "PAGES", 10**6)
+        self.room = 0
+        await self.some(await self.opened("there"), 3)
+        self.room = ROOM
+        spool = await self.opened("here")
+        self.assertEqual(await self.ids(spool), ["SOME0", "SOME1", "SOME2"])
+        await self.put(spool, self.new(id="LAST"))
+        with closing(sqlite3.connect(Path(self.directory, "spool.db"))) as database:
+            self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+    def copied(self) -> int:
+        """Octets of the database itself."""
+        return Path(self.directory, "spool.db").stat().st_size
+
+    @waiting
     async def test_is_begun_anew_under_a_load_that_does_not_end(self) -> None:
         spool = await self.opened()
         await self.some(spool, 1000)
         self.assertLess(self.log.stat().st_size, 2 * ROOM)
-        with closing(sqlite3.connect(f"file:{self.directory}/spool.db?immutable=1", uri=True)) as database:
-            ((stored,),) = database.execute("SELECT count(*) FROM letter")
-        self.assertGreater(stored, 800)
+        self.assertGreater(self.copied(), 800 * 20_000)
         self.assertEqual(len(await spool.entries()), 1000)
+
+    @waiting
+    async def test_is_copied_beside_the_commits(self) -> None:
+        self.patch(wal.WriteAheadLog, "_copy_rest", lambda *_: None)
+        await self.some(await self.opened(), 500)
+        self.assertGreater(self.copied(), 300 * 20_000)
+
+    @waiting
+    async def test_is_copied_where_there_are_no_more_threads(self) -> None:
+        spool = await self.opened()
+
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(threading.Thread, "start", start)
+        await self.some(spool, 100)
+        self.assertGreater(self.copied(), 80 * 20_000)
+
+    @waiting
+    async def test_keeps_its_length_when_there_is_nothing_to_do(self) -> None:
+        self.patch(writer, "IDLE", 0.01)
+        self.patch(wal, "KEPT", 2 * ROOM)
+        spool = await self.opened()
+        self.patch(wal, "PAGES", 10**6)
+        await self.some(spool, 3)
+        await self.idle(spool, "FEW")
+        self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + 4096)
+        await self.some(spool, 200, "MORE")
+        self.assertGreater(self.log.stat().st_size, 3 * ROOM)
+        await self.idle(spool, "MANY")
+        self.assertEqual(self.log.stat().st_size, 2 * ROOM)
+
+    async def idle(self, spool: ISpool, letter_id: str) -> None:
+        """Wait until the log was begun anew, which the first commit afterwards shows."""
+        before = self.log.read_bytes()[:32]
+        for number in range(100):
+            await deferLater(reactor, 0.05)
+            await self.put(spool, self.new(id=f"{letter_id}{number}"), b"x")
+            if self.log.read_bytes()[:32] != before:
+                return
+        self.fail("the log goes on")
 
 
 class Together(Spools, SpoolHelpers):
@@ -94,6 +153,45 @@ class Together(Spools, SpoolHelpers):
             )
         tables = ["letter", "content", "recipient", "attempt", "copy"]
         self.assertEqual(self.count(*tables), [0, 0, 0, 0, 0])
+
+    @waiting
+    async def test_one_of_two_with_the_same_id_is_refused(self) -> None:
+        for count in (1, 2, 5, 8, 9, 16, 17, 31, 32, 33, 40):
+            spool = await self.opened()
+            new = [self.new(id=f"N{count}X{one or count - 1}") for one in range(count)]
+            stored = [Deferred.fromCoroutine(self.put(spool, one)) for one in new]
+            done = sum(success for success, _ in await DeferredList(stored, consumeErrors=True))
+            self.assertEqual(done, max(count - 1, 1))
+            there = [letter_id for letter_id in await self.ids(spool) if letter_id.startswith(f"N{count}X")]
+            self.assertEqual(len(there), done)
+            await spool.close()
+
+    @waiting
+    async def test_what_was_handed_in_before_closing_is_done(self) -> None:
+        calls: list[Any] = []
+        threads = Threads(self.clock)
+        threads.callLater = lambda _, function: calls.append(function)  # type: ignore[method-assign,assignment]
+        spool = SqliteSpool(self.directory, threads)
+        await spool.open()
+        stored = Deferred.fromCoroutine(self.put(spool, self.new(id="LATE")))
+        await spool.close()
+        self.assertIsNone(await stored)
+        for call in calls:
+            call()
+        self.assertEqual(await self.ids(await self.opened()), ["LATE"])
+
+    @waiting
+    async def test_a_copy_in_another_mode_is_put_right(self) -> None:
+        spool = await self.opened()
+        await self.put(spool, self.new(id="KEPT"))
+        await spool.close()
+        database = Path(self.directory, "spool.db")
+        with closing(sqlite3.connect(database)) as original:
+            original.execute("VACUUM INTO ?", (f"{database}.copy",))
+        os.replace(f"{database}.copy", database)
+        spool = await self.opened()
+        await self.put(spool, self.new(id="NEW"))
+        self.assertEqual(await self.ids(spool), ["KEPT", "NEW"])
 
     @waiting
     async def test_nodes_take_turns(self) -> None:

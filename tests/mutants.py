@@ -842,9 +842,23 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "D3_quota_of_several_names",
         "postoffice/delivery/quota.py",
-        " and status.st_nlink <= 1:",
-        ":",
+        "there.st_nlink == 1 and ",
+        "",
         "tests.delivery.test_quota.QuotaTests.test_D3_a_link_is_no_quota",
+    ),
+    Mutant(
+        "D3_quota_under_another_name",
+        "postoffice/delivery/quota.py",
+        "    if not status.st_nlink:\n",
+        "    if status.st_nlink <= 1:\n",
+        "tests.delivery.test_quota.QuotaTests.test_D3_a_link_that_is_taken_away_is_no_quota",
+    ),
+    Mutant(
+        "D3_names_that_come_back",
+        "postoffice/delivery/files.py",
+        "return os.path.basename(name) == os.path.basename(path)",
+        "return True",
+        "tests.delivery.test_files.NameTests.test_D3_a_name_that_came_back_is_another",
     ),
     Mutant(
         "D3_quota_by_a_link",
@@ -862,9 +876,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "D3_names_come_and_go",
-        "postoffice/delivery/mbox.py",
-        "return os.fstat(descriptor).st_ctime_ns == status.st_ctime_ns",
-        "return True",
+        "postoffice/delivery/files.py",
+        "if os.fstat(descriptor).st_ctime_ns != status.st_ctime_ns:",
+        "if False:",
         "tests.delivery.test_mbox.UnsafeTests.test_D3_names_that_come_and_go_between_two_looks",
     ),
     Mutant(

@@ -43,6 +43,34 @@ def write_all(descriptor: int, data: bytes) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
+def named(path: str, status: os.stat_result) -> os.stat_result | None:
+    """What `path` is now, if it is the file that `status` is of."""
+    # Who takes a name away has the directory locked, and takes it from the count of names before it is gone.
+    # This waits until it is gone; of a file it changes nothing.
+    with suppress(OSError):
+        os.rmdir(path)
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return there if os.path.samestat(there, status) else None
+
+
+def kept_its_name(path: str, descriptor: int, status: os.stat_result) -> bool:
+    """Whether a file had the name all the time by which it was opened. Asked behind `named`.
+
+    A name that is gone again, and was another one's before, has changed the time of the last change, which
+    is no finer than some clocks; and the kernel knows that the name it was opened by is gone.
+    """
+    if os.fstat(descriptor).st_ctime_ns != status.st_ctime_ns:
+        return False
+    try:
+        name = os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return True
+    return os.path.basename(name) == os.path.basename(path)
+
+
 def sync_directory(path: str) -> None:
     """Make names that were made, moved or removed in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

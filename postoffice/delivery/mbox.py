@@ -26,7 +26,9 @@ from postoffice.delivery.dotlock import DotLock
 from postoffice.delivery.files import (
     MailboxBusy,
     UnsafeMailbox,
+    kept_its_name,
     make_directory,
+    named,
     sync_directory,
     within,
     write_all,
@@ -234,13 +236,9 @@ def check_mailbox(status: os.stat_result) -> None:
 
 def _is_still_there(path: str, descriptor: int, status: os.stat_result) -> bool:
     """Whether the open file has that name, and had no other since `status` was read of it."""
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    if not os.path.samestat(there, status):
+    there = named(path, status)
+    if there is None:
         return False
     # It may have had one name when it was opened, taken away since, and have two now.
     check_mailbox(there)
-    # A name that is gone again, and was another one's before, has changed the time of the last change.
-    return os.fstat(descriptor).st_ctime_ns == status.st_ctime_ns
+    return kept_its_name(path, descriptor, status)

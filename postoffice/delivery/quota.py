@@ -20,8 +20,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from postoffice.delivery.files import write_all
+from postoffice.delivery.files import kept_its_name, named, write_all
 
+_TRIES = 5
 LONGEST = 5120
 """A file that is longer, in octets, is written anew."""
 
@@ -93,23 +94,38 @@ def quota_of(maildir: str) -> Quota | None:
     """The quota of a Maildir, or of the one it is a folder of."""
     parent, _, name = maildir.rpartition("/")
     root = parent if name.startswith(".") and os.path.isdir(f"{parent}/cur") else maildir
-    try:
-        descriptor = os.open(f"{root}/maildirsize", _OPEN)
-    except FileNotFoundError:
-        return None
-    try:
-        status = os.fstat(descriptor)
-        # One that was replaced meanwhile has no name any more.
-        if stat.S_ISREG(status.st_mode) and status.st_nlink <= 1:
-            content = os.read(descriptor, 2 * LONGEST)
-            limits = _limits(content.partition(b"\n")[0])
-            if limits:
-                return Quota(root, descriptor, limits, content)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
+    path = f"{root}/maildirsize"
+    # Another delivery may replace it meanwhile.
+    for _ in range(_TRIES):
+        try:
+            descriptor = os.open(path, _OPEN)
+        except FileNotFoundError:
+            return None
+        try:
+            if _is_ours(path, descriptor):
+                content = os.read(descriptor, 2 * LONGEST)
+                if limits := _limits(content.partition(b"\n")[0]):
+                    kept, descriptor = descriptor, -1
+                    return Quota(root, kept, limits, content)
+                return None
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
     return None
+
+
+def _is_ours(path: str, descriptor: int) -> bool:
+    """Whether the open file is a regular one that has no other name than this.
+
+    One that another delivery replaced meanwhile has no name any more.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    if not status.st_nlink:
+        return True
+    there = named(path, status)
+    return there is not None and there.st_nlink == 1 and kept_its_name(path, descriptor, status)
 
 
 def _limits(line: bytes) -> dict[bytes, int]:

@@ -101,6 +101,25 @@ class QuotaTests(SynchronousTestCase):
         self.assertEqual(self.assertRaises(OSError, self.store).errno, errno.ELOOP)
         self.assertEqual(self.said(), ["1000C"])
 
+    def test_D3_a_link_that_is_taken_away_is_no_quota(self) -> None:
+        """Then it has one name only, but that is another one's."""
+        self.limit("1000C\n")
+        path, other = f"{self.path}/maildirsize", f"{self.path}/other"
+        os.rename(path, other)
+        os.link(other, path)
+        usual = os.open
+
+        def opened(name: str, *words: int) -> int:
+            descriptor = usual(name, *words)
+            if name == path:
+                os.unlink(path)
+            return descriptor
+
+        self.patch(os, "open", opened)
+        self.store()
+        with open(other, encoding="ascii") as file:
+            self.assertEqual(file.read(), "1000C\n")
+
     def test_a_letter_that_cannot_be_moved_is_given_back(self) -> None:
         self.limit("1000C\n")
 

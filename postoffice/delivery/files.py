@@ -43,7 +43,7 @@ def write_all(descriptor: int, data: bytes) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def named(path: str, status: os.stat_result) -> os.stat_result | None:
+def still_named(path: str, status: os.stat_result) -> os.stat_result | None:
     """What `path` is now, if it is the file that `status` is of."""
     # Who takes a name away has the directory locked, and takes it from the count of names before it is gone.
     # This waits until it is gone; of a file it changes nothing.
@@ -57,7 +57,7 @@ def named(path: str, status: os.stat_result) -> os.stat_result | None:
 
 
 def kept_its_name(path: str, descriptor: int, status: os.stat_result) -> bool:
-    """Whether a file had the name all the time by which it was opened. Asked behind `named`.
+    """Whether a file had the name all the time by which it was opened. Asked behind `still_named`.
 
     A name that is gone again, and was another one's before, has changed the time of the last change, which
     is no finer than some clocks; and the kernel knows that the name it was opened by is gone.

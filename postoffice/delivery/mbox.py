@@ -28,7 +28,7 @@ from postoffice.delivery.files import (
     UnsafeMailbox,
     kept_its_name,
     make_directory,
-    named,
+    still_named,
     sync_directory,
     within,
     write_all,
@@ -236,7 +236,7 @@ def check_mailbox(status: os.stat_result) -> None:
 
 def _is_still_there(path: str, descriptor: int, status: os.stat_result) -> bool:
     """Whether the open file has that name, and had no other since `status` was read of it."""
-    there = named(path, status)
+    there = still_named(path, status)
     if there is None:
         return False
     # It may have had one name when it was opened, taken away since, and have two now.

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from postoffice.delivery.files import kept_its_name, named, write_all
+from postoffice.delivery.files import kept_its_name, still_named, write_all
 
 _TRIES = 5
 LONGEST = 5120
@@ -94,23 +94,36 @@ def quota_of(maildir: str) -> Quota | None:
     """The quota of a Maildir, or of the one it is a folder of."""
     parent, _, name = maildir.rpartition("/")
     root = parent if name.startswith(".") and os.path.isdir(f"{parent}/cur") else maildir
-    path = f"{root}/maildirsize"
-    # Another delivery may replace it meanwhile.
+    descriptor = _open_ours(f"{root}/maildirsize")
+    if descriptor is None:
+        return None
+    try:
+        content = os.read(descriptor, 2 * LONGEST)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    limits = _limits(content.partition(b"\n")[0])
+    if limits:
+        return Quota(root, descriptor, limits, content)
+    os.close(descriptor)
+    return None
+
+
+def _open_ours(path: str) -> int | None:
+    """Open the file, None if there is none that is ours. Another delivery may replace it meanwhile."""
     for _ in range(_TRIES):
         try:
             descriptor = os.open(path, _OPEN)
         except FileNotFoundError:
             return None
         try:
-            if _is_ours(path, descriptor):
-                content = os.read(descriptor, 2 * LONGEST)
-                if limits := _limits(content.partition(b"\n")[0]):
-                    kept, descriptor = descriptor, -1
-                    return Quota(root, kept, limits, content)
-                return None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            ours = _is_ours(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if ours:
+            return descriptor
+        os.close(descriptor)
     return None
 
 
@@ -124,7 +137,7 @@ def _is_ours(path: str, descriptor: int) -> bool:
         return False
     if not status.st_nlink:
         return True
-    there = named(path, status)
+    there = still_named(path, status)
     return there is not None and there.st_nlink == 1 and kept_its_name(path, descriptor, status)
 
 

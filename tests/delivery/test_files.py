@@ -6,7 +6,7 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from postoffice.delivery.files import kept_its_name, named
+from postoffice.delivery.files import kept_its_name, still_named
 
 
 class NameTests(SynchronousTestCase):
@@ -23,7 +23,7 @@ class NameTests(SynchronousTestCase):
     def test_a_file_that_stays(self) -> None:
         descriptor = self.opened()
         status = os.fstat(descriptor)
-        there = named(self.path, status)
+        there = still_named(self.path, status)
         assert there is not None
         self.assertTrue(os.path.samestat(there, status))
         self.assertTrue(kept_its_name(self.path, descriptor, status))
@@ -35,14 +35,14 @@ class NameTests(SynchronousTestCase):
         os.unlink(self.path)
         os.rename(f"{self.path}.other", self.path)
         status = os.fstat(descriptor)
-        self.assertIsNotNone(named(self.path, status))
+        self.assertIsNotNone(still_named(self.path, status))
         self.assertFalse(kept_its_name(self.path, descriptor, status))
 
     def test_another_file_under_the_name(self) -> None:
         descriptor = self.opened()
         status = os.fstat(descriptor)
         os.unlink(self.path)
-        self.assertIsNone(named(self.path, status))
+        self.assertIsNone(still_named(self.path, status))
         with open(self.path, "w", encoding="ascii"):
-            self.assertIsNone(named(self.path, status))
+            self.assertIsNone(still_named(self.path, status))
         self.assertFalse(kept_its_name(self.path, descriptor, status))

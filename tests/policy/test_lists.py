@@ -31,8 +31,11 @@ class Case(SynchronousTestCase):
         texts: Mapping[str, Sequence[str]] | None = None,
         failing: Sequence[str] = (),
     ) -> Lists:
-        self.resolver = StaticResolver(listed=listed, texts=texts, failing=failing)
+        self.resolver = self.answering(listed=listed, texts=texts, failing=failing)
         return self.lists_of(blocks or [("list.example", "")], welcomes)
+
+    def answering(self, **known: Any) -> StaticResolver:
+        return StaticResolver(**known)
 
     def lists_of(self, blocks: Sequence[List], welcomes: Sequence[List]) -> Lists:
         return Lists(blocks, welcomes, self.resolver, self.warnings.append, self.clock.seconds)
@@ -139,17 +142,10 @@ class SlowResolver(StaticResolver):
 class Dead(Case):
     """A list that does not answer any more, for clients who come one after the other."""
 
-    def make(
-        self,
-        listed: Mapping[str, Sequence[str]],
-        *blocks: List,
-        welcomes: Sequence[List] = (),
-        texts: Mapping[str, Sequence[str]] | None = None,
-        failing: Sequence[str] = (),
-        told: Sequence[str] = (),
-    ) -> Lists:
-        self.resolver = SlowResolver(self.clock, told, listed=listed, texts=texts, failing=failing)
-        return self.lists_of(blocks or [("list.example", "")], welcomes)
+    told: Sequence[str] = ()
+
+    def answering(self, **known: Any) -> StaticResolver:
+        return SlowResolver(self.clock, self.told, **known)
 
     def setUp(self) -> None:
         super().setUp()
@@ -181,7 +177,8 @@ class Dead(Case):
     def test_what_is_remembered_does_not_count(self) -> None:
         self.clients.insert(3, "203.0.113.1")
         told = [PROBE, self.names[2], f"{reversed_name('203.0.113.1')}.list.example"]
-        lists = self.make({}, failing=self.names, told=told)
+        self.told = told
+        lists = self.make({}, failing=self.names)
         for ip in self.clients:
             lists.begin(ip)
             self.checked(lists, ip)

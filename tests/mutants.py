@@ -613,7 +613,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "postoffice/spool/writer.py",
         "if self._taken_back:",
         "if False:",
-        "tests.spool.test_faults.FailingCalls.test_syncs_that_fail_for_a_while",
+        "tests.spool.test_faults.LateErrors.test_what_was_refused_does_not_turn_up",
     ),
     Mutant(
         "E1_stale_claim_serves",

@@ -12,9 +12,13 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from postoffice.interfaces import SpoolDamaged
+import apsw
+from twisted.internet.defer import Deferred
+
+from postoffice.interfaces import SpoolDamaged, SpoolFailed
 from postoffice.spool import schema
 from postoffice.spool.schema import too_old
+from postoffice.spool.writer import Writer
 from tests.contracts import SpoolHelpers, waiting
 from tests.spool.office import content_of
 from tests.spool.test_crash import ENVIRONMENT, Office, words
@@ -62,6 +66,34 @@ class FailingCalls(Office):
     @waiting
     async def test_input_output_error_of_the_log(self) -> None:
         await self.failing("pwrite64", "EIO", "60+40", "SpoolFailed")
+
+
+class LateErrors(Spools, SpoolHelpers):
+    """Commits that are on the disk although they are said to have failed."""
+
+    def fail_after(self, name: str, error: Exception) -> None:
+        """Let the next call of a method of the writer do what it should, and fail."""
+        method = getattr(Writer, name)
+
+        def failing(*arguments: Any) -> None:
+            setattr(Writer, name, method)
+            method(*arguments)
+            raise error
+
+        self.patch(Writer, name, failing)
+
+    @waiting
+    async def test_what_was_refused_does_not_turn_up(self) -> None:
+        spool = await self.opened()
+        for number, data in enumerate((b"small", bytes(200_000))):
+            self.fail_after("_commit", apsw.IOError("disk I/O error"))
+            self.fail_after("_connect", apsw.CantOpenError("unable to open database file"))
+            letter = self.put(spool, self.new(id=f"REFUSED{number}"), data)
+            await self.refused(Deferred.fromCoroutine(letter), SpoolFailed)
+            await self.put(spool, self.new(id=f"TAKEN{number}"))
+        self.assertEqual(sorted(await self.ids(spool)), ["TAKEN0", "TAKEN1"])
+        await spool.close()
+        self.assertEqual(os.listdir(Path(self.directory, "content")), [])
 
 
 SCRIPT = """

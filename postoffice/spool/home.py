@@ -47,7 +47,7 @@ def _make_file(path: str) -> int:
 def _fill(descriptor: int, before: int, size: int) -> None:
     """Write zeros behind the end of a file, all of them or none."""
     try:
-        # By blocks, as it will be overwritten: what was written in one piece the kernel keeps in one.
+        # By pages, as it will be overwritten: what was written in one piece the kernel keeps in one.
         for at in range(before, size, schema.PAGE):
             os.pwrite(descriptor, bytes(schema.PAGE), at)
         os.fdatasync(descriptor)

@@ -17,13 +17,13 @@ from contextlib import closing
 import apsw
 
 from postoffice.spool.home import Home
-from postoffice.spool.schema import BUSY, PAGE
+from postoffice.spool.schema import BUSY
 
-PAGES = 8000
-"""Pages in the log that call for a checkpoint. Letters that are gone by then never reach the database."""
+LENGTH = 32 << 20
+"""Octets in the log that call for a checkpoint. Letters that are gone by then never reach the database."""
 
-ROOM = (PAGES + 400) * (PAGE + 24)
-"""Octets that the log of a service has from the start: of so many pages, each with its header.
+ROOM = LENGTH + (1 << 20)
+"""Octets that the log of a service has from the start.
 
 After an error, or when another node on the same spool ends, it grows to that length by itself.
 """
@@ -37,6 +37,7 @@ class WriteAheadLog:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._most = 0
         self._pages = 0
         self._copied = 0
         self._copier: threading.Thread | None = None
@@ -48,6 +49,8 @@ class WriteAheadLog:
 
     def watch(self, connection: apsw.Connection) -> None:
         """From now on `connection` is the one that writes."""
+        # A database keeps the size of pages it was made with.
+        self._most = LENGTH // connection.pragma("page_size")
         connection.pragma("journal_size_limit", KEPT)
         connection.set_wal_hook(self._grown)
 
@@ -61,7 +64,7 @@ class WriteAheadLog:
     def keep_short(self, connection: apsw.Connection) -> None:
         """Between two commits: have it copied if it is long."""
         if self._copier is None:
-            if self._pages - self._copied > PAGES:
+            if self._pages - self._copied > self._most:
                 copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
                 try:
                     copier.start()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from attrs import define
 
+from postoffice.spool.schema import PAGE
 from tests.live.office import DOMAIN, OfficeCase, furnish, settings
 from tests.live.test_nothing_lost import Client, make_letter
 from tests.peers import Postoffice, passable
@@ -26,7 +27,6 @@ BEGUN = re.compile(r"(\d+) +(\w+)\(\d+<([^>]*)>(?:, (.*))?")
 ENDED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>.* = (-?\d+)")
 STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 ACKNOWLEDGED = re.compile(rb"250 2\.0\.0 OK, queued as (\w+)\r\n")
-PAGE = 4096
 FRAME_HEADER = 24
 
 

@@ -95,7 +95,7 @@ async def room_again(directory: str) -> None:
 async def main(reactor: Any, directory: str, run: str, count: str, sessions: str = "5") -> None:
     """Store letters."""
     # Its log has some room, and is copied every few letters.
-    wal.PAGES, wal.KEPT = 25, 400_000
+    wal.LENGTH, wal.KEPT = 100_000, 400_000
     spool = SqliteSpool(directory, reactor, cutoff=CUTOFF, room=300_000)
     await spool.open()
     say("open")

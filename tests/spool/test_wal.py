@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from postoffice.interfaces import ISpool
 from postoffice.mail.envelope import Settlement
 from postoffice.spool import wal, writer
+from postoffice.spool.schema import PAGE
 from postoffice.spool.sqlite import SqliteSpool
 from tests.contracts import ANN, BOB, DELIVERED, LEASE, SpoolHelpers, waiting
 from tests.spool.test_sqlite import Spools, Threads, reactor
@@ -30,7 +31,7 @@ class Log(Spools, SpoolHelpers):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(wal, "PAGES", 30)
+        self.patch(wal, "LENGTH", 30 * PAGE)
 
     def make(self, node: str = "here") -> ISpool:
         return SqliteSpool(self.directory, Threads(self.clock), node=node, lease=LEASE, room=self.room)
@@ -46,7 +47,7 @@ class Log(Spools, SpoolHelpers):
     @waiting
     async def test_has_its_room_from_the_start(self) -> None:
         await self.some(await self.opened(), 3)
-        self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + 4096)
+        self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + PAGE)
 
     @waiting
     async def test_has_none_where_there_is_little(self) -> None:
@@ -69,7 +70,7 @@ class Log(Spools, SpoolHelpers):
 
     @waiting
     async def test_makes_its_room_behind_what_another_node_wrote(self) -> None:
-        self.patch(wal, "PAGES", 10**6)
+        self.patch(wal, "LENGTH", 10**10)
         self.room = 0
         await self.some(await self.opened("there"), 3)
         self.room = ROOM
@@ -112,11 +113,11 @@ class Log(Spools, SpoolHelpers):
     async def test_keeps_its_length_when_there_is_nothing_to_do(self) -> None:
         self.patch(writer, "IDLE", 0.01)
         self.patch(wal, "KEPT", 2 * ROOM)
+        self.patch(wal, "LENGTH", 10**10)
         spool = await self.opened()
-        self.patch(wal, "PAGES", 10**6)
         await self.some(spool, 3)
         await self.idle(spool, "FEW")
-        self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + 4096)
+        self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + PAGE)
         await self.some(spool, 200, "MORE")
         self.assertGreater(self.log.stat().st_size, 3 * ROOM)
         await self.idle(spool, "MANY")
@@ -135,6 +136,8 @@ class Log(Spools, SpoolHelpers):
 
 class Together(Spools, SpoolHelpers):
     """Letters that are stored and served in one step."""
+
+    timeout = 30
 
     def count(self, *tables: str) -> list[int]:
         """How many rows there are."""

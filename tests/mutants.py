@@ -658,6 +658,20 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests.spool.test_wal.Log.test_keeps_its_length_when_there_is_nothing_to_do",
     ),
     Mutant(
+        "E1_log_takes_what_is_free",
+        "postoffice/spool/wal.py",
+        "min(LENGTH, max(REST, self._home.share()))",
+        "LENGTH",
+        "tests.spool.test_wal.Log.test_is_soon_copied_where_little_is_free",
+    ),
+    Mutant(
+        "E1_letters_wait_for_a_long_log",
+        "postoffice/spool/wal.py",
+        "self._pages - self._copied > self._rest",
+        "False",
+        "tests.spool.test_wal.Log.test_much_is_copied_beside_letters_that_may_come",
+    ),
+    Mutant(
         "E1_writer_dies_without_threads",
         "postoffice/spool/wal.py",
         "except RuntimeError:",

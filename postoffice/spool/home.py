@@ -25,7 +25,7 @@ PAUSE = 0.1
 """Seconds between two tries to lock a node's name."""
 
 PLENTY = 20
-"""What is free is so many times what the write-ahead log needs, or it is left to grow by itself."""
+"""What is free is so many times the share of the write-ahead log."""
 
 _MAGIC = b"SQLite format 3\0"
 
@@ -230,8 +230,13 @@ class Home:
                 return f"the content of letter {letter_id} is not as it was stored"
         return None
 
+    def share(self) -> int:
+        """Octets of what is free that the write-ahead log may take. Errors: `OSError`."""
+        there = os.statvfs(self.directory)
+        return there.f_bavail * there.f_frsize // PLENTY
+
     def lengthen_log(self, size: int) -> None:
-        """Make the write-ahead log at least so long, where there is plenty of room; for who may write to it.
+        """Make the write-ahead log at least so long, where its share allows it; for who may write to it.
 
         SQLite takes no notice of what lies behind the last commit. Commits do without what cannot be had.
         """
@@ -242,8 +247,8 @@ class Home:
         except OSError:
             return
         try:
-            before, there = os.fstat(descriptor).st_size, os.fstatvfs(descriptor)
-            if there.f_bavail * there.f_frsize >= PLENTY * (size - before):
+            before = os.fstat(descriptor).st_size
+            if size - before <= self.share():
                 _fill(descriptor, before, size)
         except OSError:
             pass

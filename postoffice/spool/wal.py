@@ -1,10 +1,11 @@
 """The write-ahead log of the embedded spool: its room, and when it is copied into the database.
 
-Used by the writer thread. A log that has become long is copied by a thread of its own while commits go
-on, and what they added meanwhile is copied by the writer between two groups, so that the log is whole in the
-database for a moment and SQLite begins it anew; under a load that does not end it would else grow for ever.
-It keeps its length on the disk: a commit that overwrites blocks is synced in a third of the time of
-one that makes the file longer, where the file system has a journal.
+Used by the writer thread. Copying takes processor and disk from the commits that go on beside it, so the log
+is long enough for a burst of letters, and copied when there is nothing else to do. If it becomes too long
+first, a thread of its own copies it, and what was added meanwhile is copied by the writer between two groups:
+then all of it is in the database for a moment, and SQLite begins the log anew. Under a load that does not end
+it would else grow for ever. It keeps its length on the disk: a commit that overwrites blocks is synced in
+a third of the time of one that makes the file longer, where the file system has a journal.
 
 Several connections that write and checkpoint at a time need the SQLite that `schema.too_old` asks for.
 """
@@ -19,17 +20,25 @@ import apsw
 from postoffice.spool.home import Home
 from postoffice.spool.schema import BUSY
 
-LENGTH = 32 << 20
-"""Octets in the log that call for a checkpoint. Letters that are gone by then never reach the database."""
+LENGTH = 128 << 20
+"""Octets in the log that call for a checkpoint; fewer where that is more than its share of what is free.
+Letters that are gone by then never reach the database."""
 
-ROOM = LENGTH + (1 << 20)
+ROOM = 33 << 20
 """Octets that the log of a service has from the start.
 
 After an error, or when another node on the same spool ends, it grows to that length by itself.
 """
 
-KEPT = 2 * ROOM
+KEPT = LENGTH + (16 << 20)
 """Octets above which it is shortened when it begins anew."""
+
+REST = 1 << 20
+"""Octets that the writer may copy although letters may come: some milliseconds."""
+
+PASSES = 5
+"""How often the copier looks for more. SQLite syncs the database in a pass that no commit came into, and what
+was not synced by then is left to the writer, for which all wait."""
 
 
 class WriteAheadLog:
@@ -38,6 +47,7 @@ class WriteAheadLog:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._most = 0
+        self._rest = 0
         self._pages = 0
         self._copied = 0
         self._copier: threading.Thread | None = None
@@ -50,7 +60,9 @@ class WriteAheadLog:
     def watch(self, connection: apsw.Connection) -> None:
         """From now on `connection` is the one that writes."""
         # A database keeps the size of pages it was made with.
-        self._most = LENGTH // connection.pragma("page_size")
+        page = connection.pragma("page_size")
+        self._most = min(LENGTH, max(REST, self._home.share())) // page
+        self._rest = REST // page
         connection.pragma("journal_size_limit", KEPT)
         connection.set_wal_hook(self._grown)
 
@@ -65,21 +77,19 @@ class WriteAheadLog:
         """Between two commits: have it copied if it is long."""
         if self._copier is None:
             if self._pages - self._copied > self._most:
-                copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
-                try:
-                    copier.start()
-                except RuntimeError:
-                    # There may be no more threads to be had.
-                    self._copy_rest(connection)
-                else:
-                    self._copier = copier
+                self._copy_beside(connection)
         elif not self._copier.is_alive():
             self._copier = None
             self._copy_rest(connection)
 
     def begin_anew(self, connection: apsw.Connection) -> None:
-        """Copy all of it; the next commit begins at its start. For when there is nothing else to do."""
-        if self.used:
+        """With nothing else to do: copy all of it, so that the next commit begins at its start.
+
+        Much is copied by the copier, and the rest at the next call: a letter may come meanwhile.
+        """
+        if self._copier is None and self._pages - self._copied > self._rest:
+            self._copy_beside(connection)
+        elif self._copier is None or not self._copier.is_alive():
             self.forget()
             _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
 
@@ -95,6 +105,16 @@ class WriteAheadLog:
         self._pages = pages
         return apsw.SQLITE_OK
 
+    def _copy_beside(self, connection: apsw.Connection) -> None:
+        """Let the copier begin, or copy it now where there are no more threads to be had."""
+        copier = threading.Thread(target=self._copy, name="spool-copier", daemon=True)
+        try:
+            copier.start()
+        except RuntimeError:
+            self._copy_rest(connection)
+        else:
+            self._copier = copier
+
     def _copy_rest(self, connection: apsw.Connection) -> None:
         """Copy what is in it, with no commit at the same time."""
         self._copied = self._pages
@@ -108,7 +128,11 @@ class WriteAheadLog:
                 connection.pragma("synchronous", "FULL")
                 # A connection that has not looked into the database does not know that it has a log.
                 connection.pragma("schema_version")
-                _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+                for _ in range(PASSES):
+                    before = self._pages
+                    _checkpoint(connection, apsw.SQLITE_CHECKPOINT_PASSIVE)
+                    if self._pages == before:
+                        break
         except apsw.Error:
             # The writer meets the same trouble, and reports it.
             pass

@@ -9,12 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from postoffice.interfaces import ISpool
 from postoffice.mail.envelope import Settlement
-from postoffice.spool import wal, writer
+from postoffice.spool import home, wal, writer
 from postoffice.spool.schema import PAGE
 from postoffice.spool.sqlite import SqliteSpool
 from tests.contracts import ANN, BOB, DELIVERED, LEASE, SpoolHelpers, waiting
@@ -108,6 +109,27 @@ class Log(Spools, SpoolHelpers):
         self.patch(threading.Thread, "start", start)
         await self.some(spool, 100)
         self.assertGreater(self.copied(), 80 * 20_000)
+
+    @waiting
+    async def test_is_soon_copied_where_little_is_free(self) -> None:
+        self.patch(wal, "LENGTH", 10**10)
+        self.patch(home, "PLENTY", 10**9)
+        await self.some(await self.opened(), 100)
+        self.assertGreater(self.copied(), 10 * 20_000)
+
+    @waiting
+    async def test_much_is_copied_beside_letters_that_may_come(self) -> None:
+        self.patch(wal, "LENGTH", 10**10)
+        checkpoint, threads = wal._checkpoint, []
+
+        def noted(connection: apsw.Connection, mode: int) -> None:
+            threads.append(threading.current_thread().name)
+            checkpoint(connection, mode)
+
+        self.patch(wal, "_checkpoint", noted)
+        await self.some(await self.opened(), 100)
+        while "spool-copier" not in threads:
+            await deferLater(reactor, 0.05)
 
     @waiting
     async def test_keeps_its_length_when_there_is_nothing_to_do(self) -> None:

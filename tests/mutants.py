@@ -660,14 +660,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "E1_log_takes_what_is_free",
         "postoffice/spool/wal.py",
-        "min(LENGTH, max(REST, self._home.share()))",
+        "min(LENGTH, max(REST, share))",
         "LENGTH",
-        "tests.spool.test_wal.Log.test_is_soon_copied_where_little_is_free",
+        "tests.spool.test_wal.Log.test_is_copied_when_there_is_little_left",
     ),
     Mutant(
         "E1_letters_wait_for_a_long_log",
         "postoffice/spool/wal.py",
-        "self._pages - self._copied > self._rest",
+        "self._left() > REST",
         "False",
         "tests.spool.test_wal.Log.test_much_is_copied_beside_letters_that_may_come",
     ),

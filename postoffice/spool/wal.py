@@ -46,8 +46,7 @@ class WriteAheadLog:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        self._most = 0
-        self._rest = 0
+        self._page = 0
         self._pages = 0
         self._copied = 0
         self._copier: threading.Thread | None = None
@@ -60,9 +59,7 @@ class WriteAheadLog:
     def watch(self, connection: apsw.Connection) -> None:
         """From now on `connection` is the one that writes."""
         # A database keeps the size of pages it was made with.
-        page = connection.pragma("page_size")
-        self._most = min(LENGTH, max(REST, self._home.share())) // page
-        self._rest = REST // page
+        self._page = connection.pragma("page_size")
         connection.pragma("journal_size_limit", KEPT)
         connection.set_wal_hook(self._grown)
 
@@ -76,7 +73,7 @@ class WriteAheadLog:
     def keep_short(self, connection: apsw.Connection) -> None:
         """Between two commits: have it copied if it is long."""
         if self._copier is None:
-            if self._pages - self._copied > self._most:
+            if self._left() > self._longest():
                 self._copy_beside(connection)
         elif not self._copier.is_alive():
             self._copier = None
@@ -87,7 +84,7 @@ class WriteAheadLog:
 
         Much is copied by the copier, and the rest at the next call: a letter may come meanwhile.
         """
-        if self._copier is None and self._pages - self._copied > self._rest:
+        if self._copier is None and self._left() > REST:
             self._copy_beside(connection)
         elif self._copier is None or not self._copier.is_alive():
             self.forget()
@@ -104,6 +101,18 @@ class WriteAheadLog:
             self._copied = 0
         self._pages = pages
         return apsw.SQLITE_OK
+
+    def _left(self) -> int:
+        """Octets that nobody was told to copy yet."""
+        return (self._pages - self._copied) * self._page
+
+    def _longest(self) -> int:
+        """Octets that it may have by now: what is free changes while a service runs."""
+        try:
+            share = self._home.share()
+        except OSError:
+            share = 0
+        return min(LENGTH, max(REST, share))
 
     def _copy_beside(self, connection: apsw.Connection) -> None:
         """Let the copier begin, or copy it now where there are no more threads to be had."""

@@ -111,11 +111,14 @@ class Log(Spools, SpoolHelpers):
         self.assertGreater(self.copied(), 80 * 20_000)
 
     @waiting
-    async def test_is_soon_copied_where_little_is_free(self) -> None:
+    async def test_is_copied_when_there_is_little_left(self) -> None:
+        self.patch(writer, "IDLE", 60)
         self.patch(wal, "LENGTH", 10**10)
+        spool = await self.opened()
+        await self.some(spool, 50)
         self.patch(home, "PLENTY", 10**9)
-        await self.some(await self.opened(), 100)
-        self.assertGreater(self.copied(), 10 * 20_000)
+        await self.some(spool, 50, "MORE")
+        self.assertGreater(self.copied(), 50 * 20_000)
 
     @waiting
     async def test_much_is_copied_beside_letters_that_may_come(self) -> None:
@@ -136,12 +139,15 @@ class Log(Spools, SpoolHelpers):
         self.patch(writer, "IDLE", 0.01)
         self.patch(wal, "KEPT", 2 * ROOM)
         self.patch(wal, "LENGTH", 10**10)
+        self.patch(home, "PLENTY", 1)
         spool = await self.opened()
         await self.some(spool, 3)
         await self.idle(spool, "FEW")
         self.assertTrue(ROOM <= self.log.stat().st_size < ROOM + PAGE)
+        self.patch(writer, "IDLE", 60)
         await self.some(spool, 200, "MORE")
         self.assertGreater(self.log.stat().st_size, 3 * ROOM)
+        self.patch(writer, "IDLE", 0.01)
         await self.idle(spool, "MANY")
         self.assertEqual(self.log.stat().st_size, 2 * ROOM)
 
